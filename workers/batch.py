@@ -2,8 +2,9 @@
 
 A slot that came free is the interactive lane's first: a pull for it is sent there at once, and the
 batch lane is asked only when the broker has said that no interactive job waits (`idle`). So no
-batch job is taken before one, however far away or busy the broker is, and a slot is idle for 5 ms
-and the way to the broker and back.
+batch job is taken before one, however far away or busy the broker is, but where `LOOKS` answers in
+a row say that some wait and none comes, or an answer is lost (`LOST`). A slot is idle for 5 ms and
+the way to the broker and back.
 """
 
 from __future__ import annotations

@@ -103,6 +103,7 @@ class PinnedPullers:
             each.puller.rank(model, priority)
 
     def heal(self, now: float) -> None:
+        self._released()
         for each in self._models:
             each.puller.heal(now)
         for kept in self._kept:  # or the broker would deliver it again
@@ -148,11 +149,12 @@ class PinnedPullers:
             each.pulls.fill()
 
     def _take(self, model: _Model, pulls: Pulls, message: Message) -> None:
-        model.settle()
         wanted = (message.headers or {}).get(WANTED_ENGINE, "")
         if wanted and self._is_passed_on(model, message, wanted):
-            pass
-        elif self.room.free() > 0:
+            pulls.fill()  # for the job that a slot may be kept for, which is still to come
+            return
+        model.settle()
+        if self.room.free() > 0:
             self._on_job(model, message)
         elif wanted == self._name and self._keep(model, message):
             pass
@@ -261,7 +263,7 @@ class _Model:
         pulls = [interactive.pulls]
         self.first_choice = Settling(pulls, pullers.give, pullers.may_give)
         """After a pinned job, an interactive one that waits goes first."""
-        self._kept: Settling | None = None
+        self._expecting: Settling | None = None
         """While a slot is kept for a job."""
 
     def free(self) -> int:
@@ -277,17 +279,17 @@ class _Model:
         """Keep a slot for the job that waits, and ask for it."""
         self.waits = False
         self._pullers.room.take()
-        self._kept = Settling([self.puller.pulls], self._missed, lambda: True)
-        self._kept.begin()
+        self._expecting = Settling([self.puller.pulls], self._missed, lambda: True)
+        self._expecting.begin()
         self.puller.pulls.fill()
 
     def settle(self) -> None:
         """No slot is kept any more."""
-        if self._kept is not None:
-            self._kept.stop()
-            self._kept = None
+        if self._expecting is not None:
+            self._expecting.stop()
+            self._expecting = None
             self._pullers.room.untake()
 
     def _missed(self) -> None:
-        self._kept = None
+        self._expecting = None
         self._pullers.missed()

@@ -184,8 +184,10 @@ class Pulls:
         self.inbox = ""
         self._asked.clear()
         self._open = self._resting = 0
-        self._questions.clear()
+        questions, self._questions = self._questions, {}
         self._seen = self._requests
+        for question in questions.values():
+            question.tell(False)
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             await subscription.stop()
@@ -233,10 +235,11 @@ class Pulls:
     def settle(self, tell: Callable[[bool], None]) -> None:
         """`tell` whether the broker has no message left for what was asked for so far: at once if
         that is known, else when it has answered a question. Messages that it has for these requests
-        come before. If the answer is lost, `lost` tells that there is none; closing forgets it."""
-        if self.settled:
+        come before. If the answer is lost, `lost` tells that there is none. If these pulls close
+        before it comes, there may be some: the broker has forgotten what was asked for."""
+        if self.settled or not self.inbox:
             tell(True)
-        elif self.inbox:
+        else:
             token = f"{_QUESTION}{next(self._numbers)}"
             self._questions[token] = Question(self._time(), self._requests, tell)
             with contextlib.suppress(BusError):

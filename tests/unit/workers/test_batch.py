@@ -41,6 +41,17 @@ async def test_an_idle_worker_asks_the_batch_lane_once_and_later(worker: Worker)
     assert worker.asked() == "b"
 
 
+async def test_a_question_that_a_new_connection_forgets_is_asked_again(worker: Worker) -> None:
+    """Else no batch job would be asked for any more."""
+    worker.clock.pass_by(PAUSE)
+    assert worker.is_asked()
+    await worker.interactive.open()  # it alone
+    worker._questions.clear()  # nobody answers the old one
+    worker.asked()
+    worker.wait()
+    assert worker.asked() == "b"
+
+
 async def test_a_slot_is_offered_to_the_interactive_lane_first(worker: Worker) -> None:
     worker.deliver(_I)
     worker.deliver(_I)

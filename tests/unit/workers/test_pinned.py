@@ -236,6 +236,45 @@ async def test_one_for_another_engine_here_is_passed_on(worker: Worker, clock: T
     assert source is other.pinned._models[0]
 
 
+async def test_a_slot_that_is_kept_stays_so_while_jobs_are_passed_on(
+    worker: Worker, clock: Timers
+) -> None:
+    """The job that it is kept for is still to come."""
+    other = Worker(FakeBus(), clock)
+    worker.neighbours[OTHER] = other.pinned
+    worker.deliver(_I)
+    worker.deliver(_N)  # goes back: one waits
+    worker.finish()
+    worker.asked()
+    worker.send(OTHER)
+    assert (worker.jobs, len(other.jobs)) == ([], 1)
+    assert (worker.asked(), worker.room.taken) == ("n", 1)
+    worker.deliver(_N)
+    assert (len(worker.jobs), worker.room.taken) == (1, 1)
+
+
+async def test_one_that_was_passed_on_leaves_the_slot_to_others_if_none_comes(
+    worker: Worker, clock: Timers
+) -> None:
+    other = Worker(FakeBus(), clock)
+    worker.neighbours[OTHER] = other.pinned
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.finish()
+    worker.send(OTHER)
+    worker.asked()
+    worker.wait()
+    assert (worker.room.taken, worker.asked()) == (0, "i")
+
+
+async def test_one_that_is_kept_gets_a_slot_that_came_free_unnoticed(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.send(E, wait="500")
+    worker.room.size += 1
+    worker.pinned.heal(0.0)
+    assert len(worker.jobs) == 2
+
+
 async def test_one_for_another_process_goes_back_once(worker: Worker) -> None:
     elsewhere = engine_of("box.2", "e")
     worker.send(elsewhere)

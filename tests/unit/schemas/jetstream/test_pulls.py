@@ -378,8 +378,15 @@ async def test_an_answer_that_was_lost_counts_once(
     assert told == [True]
 
 
-async def test_closed_it_tells_nothing(taker: Taker, told: list[bool]) -> None:
+async def test_closed_it_is_not_known_what_the_broker_had(taker: Taker, told: list[bool]) -> None:
     await taker.pulls.close()
+    assert told == [False]
     taker.pulls.settle(told.append)
     taker.pulls.lost(2**30)
-    assert told == [True], "nothing is asked for, so the broker has nothing for it"
+    assert told == [False, True], "nothing is asked for, so the broker has nothing for it"
+
+
+async def test_who_is_asked_before_it_was_ever_open_has_asked_for_nothing(bus: FakeBus) -> None:
+    told: list[bool] = []
+    Taker(bus).pulls.settle(told.append)
+    assert told == [True]
