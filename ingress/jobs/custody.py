@@ -177,10 +177,6 @@ class Custody:
         self._left += 1
         return True
 
-    def lost_by(self, holder: str) -> bool:
-        """Whether `holder` had the job and lost it."""
-        return holder in self._former.values()
-
     def answer(self, claim: Claim, nonce: int, op: Op) -> None:
         if op is Op.GO and claim.swapped:  # the holder does not have the job yet
             op = Op.GIVE

@@ -7,7 +7,7 @@ the job that the claim was sent for, as its message has gone with the slot. With
 its own ingress decides who holds it.
 
 An ingress speaks only while jobs wait: every `BEAT`, and at once if another was heard lately. As
-long as none was, requests do not enter here.
+long as none was, requests do not enter here, so the first word is said when `CALM` is over.
 """
 
 from __future__ import annotations

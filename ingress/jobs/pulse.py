@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 CALM = 0.25
 """Seconds between two looks while nothing can be due within that time."""
@@ -12,13 +13,18 @@ CALM = 0.25
 SOON = 0.05
 """Seconds after which a job is looked at that begins to wait meanwhile."""
 
+OFFSET = int.from_bytes(os.urandom(2), "big") / 2**16
+"""Seconds by which the moments of this process are its own: the event loop's clock is that of the
+machine, and other ingresses of it would wake up at the same ones."""
+
 
 def until_next(period: float) -> float:
-    """Seconds until the event loop's clock is at a multiple of `period`: so timers of several loops
-    go off together. It is half of one at least, as a timer may go off a little early."""
+    """Seconds until the event loop's clock is at a multiple of `period`, but for `OFFSET`: so
+    timers of several loops go off together. It is half of one at least, as a timer may go off a
+    little early."""
     if not period:
         return 0.0
-    left = period - asyncio.get_running_loop().time() % period
+    left = period - (asyncio.get_running_loop().time() + OFFSET) % period
     return left if left > period / 2 else left + period
 
 

@@ -67,7 +67,7 @@ class Replies:
             job, claim = subjects.job_of(message.subject), Claim.of(frame.body)
             if not subjects.are_of(claim.node, claim.holder, subjects.sender_of(message.subject)):
                 self._warn("replies.foreign_claim", message, holder=claim.holder)
-            elif ticket is not None and self._is_alone():
+            elif ticket is not None and self._dispatch.claims.choiceless:
                 ticket.claimed(claim, frame.attempt, frame.nonce, now)
             elif not self._dispatch.claims.hear(job, frame, now):
                 self._dispatch.say(claim.holder, Op.GONE, job, frame.nonce)
@@ -75,13 +75,6 @@ class Replies:
             self._turn_away(message, frame)
         elif not ticket.frame(frame, now):
             metrics.FENCED.inc()
-
-    def _is_alone(self) -> bool:
-        """Whether a claim can be for nothing but the job that it is sent for: no two jobs have
-        exchanged their messages, and no second one waits, here or elsewhere."""
-        dispatch = self._dispatch
-        claims = dispatch.claims
-        return not claims.moved and claims.others is None and len(dispatch.queues) < 2
 
     def _warn(self, event: str, message: Message, **about: str) -> None:
         """Once a minute for each node: it could fill the disk with lines."""

@@ -34,8 +34,8 @@ from schemas.watched import watched
 log = structlog.get_logger("watch")
 
 SWEEP = 0.05
-"""Seconds between two looks at all tickets: the grain of every deadline. Where none is near, the
-looks are seldomer."""
+"""Seconds between two looks at all tickets: the grain of every deadline that is near. Where
+none is, a look comes after `CALM` and a half at most."""
 NEAR = 0.5
 """Seconds before a deadline from which on looks are as often as that."""
 STOOD_STILL = 1.0
@@ -371,8 +371,11 @@ class Watch:
 
 
 def _is_calm(ticket: Ticket, now: float, wall: float) -> bool:
-    """Whether nothing of it can be due within `NEAR`: its answer comes, and its holder is heard."""
+    """Whether nothing of it can be due within `NEAR`: its answer comes, its holder is heard, and no
+    provider has a copy, of which somebody has to see that it is silent."""
     if (holder := ticket.holder) is None or not ticket.times.first:
+        return False
+    if ticket.custody.hedge is not None:
         return False
     return now - holder.heard < ASK_AFTER - NEAR and ticket.job.total_by - wall > NEAR * 1000
 

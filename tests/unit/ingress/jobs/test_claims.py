@@ -15,7 +15,7 @@ from ingress.jobs.ticket import Ticket
 from ingress.models.locality import ANY, LOCAL
 from ingress.models.routes import Plan
 from schemas import frames, jobs
-from schemas.frames import Control, Frame, Kind, Op
+from schemas.frames import Claim, Control, Frame, Kind, Op
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
@@ -73,6 +73,43 @@ def worker(number: int, delivered: int = 1) -> Holder:
     made = Holder(f"w.{number}", delivered, 100 * number + delivered)
     made.ack = fakes.ack(delivered, 0)
     return made
+
+
+@pytest.mark.parametrize("edition", [0, 1])
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("kind", [Holder, FallbackHolder])
+async def test_where_there_is_no_choice_a_ticket_answers_as_all_would(
+    kind: type[Holder], begins: bool, edition: int
+) -> None:
+    answers = []
+    for directly in (True, False):
+        setup = ClaimsSetup(FakeBus())
+        ticket, claims = await setup.submit("a", leaves=True), setup.dispatch.claims
+        assert claims.choiceless
+        for number in (1, 1, 2):  # one of them twice
+            holder = kind(f"w.{number}", 1, 100 + number, edition)
+            holder.begins = begins
+            frame, now = holder.claim(), time.monotonic()
+            if directly:
+                ticket.claimed(Claim.of(frame.body), frame.attempt, frame.nonce, now)
+            else:
+                assert claims.hear(ticket.job.id, frame, now)
+        said = [post for post in setup.bus.posts if post.subject.startswith("c.")]
+        ops = [(post.subject, frames.unpack_control(post.payload).op) for post in said]
+        answers.append((ops, ticket.node))
+    assert answers[0] == answers[1]
+    assert answers[0][0]
+
+
+async def test_with_a_choice_all_are_asked(setup: ClaimsSetup) -> None:
+    claims, first = setup.dispatch.claims, await setup.submit("a")
+    assert claims.choiceless
+    second = await setup.submit("b")
+    assert not claims.choiceless
+    setup.dispatch.close(second)
+    assert claims.choiceless
+    claims.moved[first.job.id]
+    assert not claims.choiceless
 
 
 async def test_alone_a_job_is_answered_as_ever(setup: ClaimsSetup) -> None:

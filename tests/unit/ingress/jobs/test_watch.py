@@ -577,3 +577,17 @@ async def test_a_job_with_labels_goes_to_another_node_at_once(bus: FakeBus) -> N
     setup.now += 60
     setup.check(ticket, 0)
     assert not ticket.done
+
+
+async def test_who_may_be_looked_at_seldom(bus: FakeBus) -> None:
+    """Nothing can be due soon: the answer comes, its holder is heard, and nobody has a copy."""
+    setup = WatchSetup(bus)
+    ticket, now = await setup.submit(), setup.now
+    assert not watches._is_calm(ticket, now, 0.0), "it waits"
+    for frame in (A.claim(), A.start(), A.data(1, b"x")):
+        ticket.frame(frame, now)
+    assert watches._is_calm(ticket, now, 0.0)
+    assert not watches._is_calm(ticket, now + watches.ASK_AFTER, 0.0)
+    assert not watches._is_calm(ticket, now, ticket.job.total_by - 1.0)
+    ticket.custody.hedge = ticket.holder
+    assert not watches._is_calm(ticket, now, 0.0)
