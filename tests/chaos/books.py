@@ -9,8 +9,11 @@ from schemas.bus import Message
 from tests.chaos import money
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import GRANTED, Stage
-from tests.fabric import Process
+from tests.fabric import PATIENCE, Process
 from tests.served import served
+
+READY = ("ready", "")
+"""States of engines that serve; "": of providers."""
 
 
 async def closed(stage: Stage, ledger: Ledger) -> list[str]:
@@ -49,7 +52,7 @@ async def _slots(stage: Stage) -> list[str]:
         f"{card.node}: {engine.name} has {engine.busy} slots taken, state {engine.state}"
         for card in cards
         for engine in card.engines
-        if engine.busy or engine.state not in ("ready", "")
+        if engine.busy or engine.state not in READY
     ]
     found += [f"{card.node}: {card.jobs} jobs" for card in cards if card.jobs]
     for ingress in stage.serving():
@@ -62,24 +65,32 @@ async def _slots(stage: Stage) -> list[str]:
 
 
 async def _cards(stage: Stage, wanted: int) -> list[nodes.Card]:
-    """The next card of each process that runs."""
+    """A card of each process that runs: the next in which its engines are ready, as those that were
+    killed last may still start; or the newest, if that does not come."""
     cards: dict[str, nodes.Card] = {}
     enough = asyncio.Event()
 
     def hear(message: Message) -> None:
         card = nodes.unpack(message.data, partly=True)
         cards[card.holder] = card
-        if len(cards) >= wanted:
+        if len(cards) >= wanted and all(map(_ready, cards.values())):
             enough.set()
 
     bus = await stage.setup.fabric.admin()
     try:
         await bus.subscribe(subjects.ALL_CARDS, hear)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await enough.wait()
+    except TimeoutError:
+        if len(cards) < wanted:
+            raise
     finally:
         await bus.close()
     return list(cards.values())
+
+
+def _ready(card: nodes.Card) -> bool:
+    return all(engine.state in READY for engine in card.engines)
 
 
 async def _money(stage: Stage, ledger: Ledger) -> list[str]:

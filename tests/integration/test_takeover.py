@@ -20,9 +20,11 @@ from tests.doubles.ollama.native import Model
 from tests.doubles.ollama.server import Ollama
 from tests.doubles.vllm.server import Vllm
 from tests.fabric import Fabric, Process, ask, read_until
+from tests.gate import SHUT
 
 WORDS = " ".join(f"w{number}" for number in range(40))
 PACED = "echo://?model=echo&token_ms=40"
+GATED = f"echo://?model=echo&token_ms={SHUT}"
 USER = {"role": "user", "content": WORDS}
 USAGE = {"stream_options": {"include_usage": True}}
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -68,6 +70,12 @@ class Watched:
                         await disasters.pop(texts, nothing)(self)
         return [plain(found) for found in map(sse.object_of, self.events) if found is not None]
 
+    def open_gates(self) -> None:
+        """Of the workers that have not been struck."""
+        for worker in self._workers:
+            if worker not in self._struck:
+                worker.open_gate()
+
     async def holder(self) -> Process:
         """The worker that runs the stream."""
 
@@ -102,6 +110,12 @@ async def nothing(_: Watched) -> None: ...
 
 async def killed(stream: Watched) -> None:
     await (await stream.holder()).kill()
+
+
+async def killed_at_the_gate(stream: Watched) -> None:
+    """At a short answer: it would be over by the time that this is done."""
+    await killed(stream)
+    stream.open_gates()
 
 
 async def crew(fabric: Fabric, *engines: str, **config: Any) -> list[Process]:
@@ -251,12 +265,14 @@ async def test_one_that_cannot_continue_is_not_asked(fabric: Fabric) -> None:
     ("words", "code"), [('{"a": 1, "b": [1, 2, 3, 4, 5]}', ""), ('{"a": 1, "b": [1, 2, 3, 4,', "x")]
 )
 async def test_a_format_is_held_over_both_parts(fabric: Fabric, words: str, code: str) -> None:
-    workers = await crew(fabric, PACED, PACED)
+    workers = await crew(fabric, GATED, GATED)
+    for worker in workers:
+        worker.open_gate(4)
     schema = {"type": "object", "properties": {"b": {"type": "array"}}, "required": ["b"]}
     kind = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     body = {"messages": [{"role": "user", "content": words}], "response_format": kind}
     stream = Watched(fabric, workers, endpoints.CHAT.path)
-    found = await stream.run(body, {4: killed})
+    found = await stream.run(body, {4: killed_at_the_gate})
     if code:
         assert found[-1]["error"]["code"] == "invalid_structured_output"
         assert sse.DONE.strip() not in stream.events
