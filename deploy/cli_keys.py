@@ -17,6 +17,8 @@ P = ParamSpec("P")
 
 keys = typer.Typer(help="API keys that others are given.", no_args_is_help=True)
 
+WITHOUT = {"scopes": "the usual scopes", "models": "all", "nodes": "all"}
+"""Options that are given several times, and what a new key has without them."""
 NameArgument = Annotated[str, typer.Argument(help="The key's name, as in logs and usage.")]
 
 
@@ -45,10 +47,12 @@ def policy_of(
         typer.Option(help="inference, inference:PATH, models:read, usage:read, admin; repeat it."),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A name, or a pattern as 'llama*'; repeat it; '': all.")
+        list[str] | None,
+        typer.Option(help="A name, or a pattern as 'llama*'; repeat it; edit with '': all."),
     ] = None,
     node: Annotated[
-        list[str] | None, typer.Option(help="The only nodes, or a pattern; repeat it; '': all.")
+        list[str] | None,
+        typer.Option(help="The only nodes, or a pattern; repeat it; edit with '': all."),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(help="30d, 2027-01-31T12:00:00Z, or never.")
@@ -62,11 +66,12 @@ def policy_of(
     ] = None,
 ) -> dict[str, Any]:
     """What was said of all else."""
-    lists = {"scopes": scope, "models": model, "nodes": node}
     said = {
         "account": account,
         "note": note,
-        **{name: [each for each in found if each] for name, found in lists.items() if found},
+        "scopes": scope or None,
+        "models": model or None,
+        "nodes": node or None,
         "expires": expires,
         "local": local,
         "lane": lane,
@@ -111,9 +116,10 @@ async def create(
     """Make a key, and print its secret: this once, alone on stdout."""
     from deploy import keys as store
 
-    for option in ("scopes", "models", "nodes"):
-        if policy.get(option) == []:  # as of a variable that is not set
-            raise CommandFailed(f"--{option.removesuffix('s')}: it is empty; leave it out for all")
+    for option, without in WITHOUT.items():
+        if "" in policy.get(option, ()):  # as of a variable that is not set
+            why = f"it is empty; leave it out for {without}"
+            raise CommandFailed(f"--{option.removesuffix('s')}: {why}")
     await store.create(where, name, policy, as_json)
 
 
@@ -126,6 +132,12 @@ async def edit(
     """Change what a key may do; what is not named stays."""
     from deploy import keys as store
 
+    for option in WITHOUT:
+        if "" in (said := policy.get(option, ())):
+            if len(said) > 1:
+                why = "one of them is empty; an empty one stands alone"
+                raise CommandFailed(f"--{option.removesuffix('s')}: {why}")
+            policy[option] = []
     await store.edit(where, name, policy, as_json)
 
 
