@@ -13,8 +13,6 @@ from deploy.nats.config import LOG_NAME
 FULL, SHORT = 16 * 2**20, 256 * 2**20
 """Bytes that are free: below the first the broker soon cannot write, below the second it is time to
 make room. JetStream writes blocks of up to 8 MiB."""
-_LOOKED_AT = 256 * 2**10
-"""Bytes at the end of the broker's log."""
 _STARTED = b"Starting nats-server"
 _FAILED = b"critical write error"
 _FREE = "free some, or name a data directory elsewhere with --data"
@@ -32,17 +30,23 @@ def look(data: Path) -> Iterator[Finding]:
     else:
         yield Finding("ok", said) if free >= SHORT else Finding("warn", said, _FREE)
     if _write_failed(store / LOG_NAME):
-        why = "the broker could not write to its disk, and confirms no request since then"
+        why = (
+            "since its last start the broker could not write to its disk: it confirms nothing more"
+        )
         mend = "see that there is room, and start it again: what it had confirmed is there"
         yield Finding("fail", why, mend)
 
 
 def _write_failed(log: Path) -> bool:
-    """Whether the broker said so since it was started last."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _LOOKED_AT))
-            said = file.read(_LOOKED_AT)
-    except FileNotFoundError:
-        return False
-    return _FAILED in said.rpartition(_STARTED)[2].lower()
+    """Whether the broker said so since it was started last: in this file, or in an older one to
+    which it was rotated since, whose name has the time behind it. Each has up to `LOG_SIZE`."""
+    for file in (log, *sorted(log.parent.glob(f"{log.name}.*"), reverse=True)):
+        try:
+            _, started, said = file.read_bytes().rpartition(_STARTED)
+        except FileNotFoundError:  # it may be rotated, or go, meanwhile
+            continue
+        if _FAILED in said.lower():
+            return True
+        if started:
+            return False
+    return False

@@ -39,7 +39,7 @@ def test_room(
         (STARTED, False),
         (STARTED + FAILED, True),
         (STARTED + FAILED + STARTED, False),
-        (STARTED + FAILED + "x" * 100_000, True),
+        (STARTED + FAILED + "x" * 1_000_000, True),
         (FAILED, True),
     ],
 )
@@ -49,6 +49,24 @@ def test_a_broker_that_could_not_write_confirms_nothing_until_it_is_started_agai
     (store / LOG_NAME).write_text(log)
     found = [each for each in disk.look(tmp_path) if "could not write" in each.what]
     assert [each.level for each in found] == ["fail"] * told
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "log", "told"),
+    [
+        (STARTED, FAILED, "x", True),
+        (FAILED, STARTED, "x", False),
+        (STARTED, FAILED, STARTED, False),
+        (STARTED + FAILED, "x", "x", True),
+    ],
+)
+def test_the_log_is_read_from_the_last_start_on_though_it_was_rotated(
+    tmp_path: Path, store: Path, older: str, newer: str, log: str, told: bool
+) -> None:
+    (store / LOG_NAME).write_text(log)
+    (store / f"{LOG_NAME}.2026.11.29.10.11.12.000000001").write_text(older)
+    (store / f"{LOG_NAME}.2026.11.30.10.11.12.000000001").write_text(newer)
+    assert any("could not write" in each.what for each in disk.look(tmp_path)) == told
 
 
 def test_without_a_broker_here_there_is_nothing_to_say(tmp_path: Path) -> None:
