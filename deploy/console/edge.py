@@ -205,7 +205,7 @@ async def whole(answer: aiohttp.ClientResponse) -> bytes:
     body = await _beginning(answer.content, MOST_ANSWER + 1)
     if len(body) > MOST_ANSWER:
         why = f"The answer is larger than {MOST_ANSWER // 2**20} MiB. Ask for less at once."
-        raise EdgeFault("too_large", why, answer.status)
+        raise EdgeFault("too_large", why)
     return body
 
 

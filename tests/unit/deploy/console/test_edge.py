@@ -82,10 +82,8 @@ async def test_an_answer_has_a_bound(
     assert await asking.get("/v1/models") == text
     ingress.answer = web.json_response(text + "x")
     fault = await refused(asking)
-    assert (fault.code, fault.message) == (
-        "too_large",
-        "The answer is larger than 1 MiB. Ask for less at once.",
-    )
+    why = "The answer is larger than 1 MiB. Ask for less at once."
+    assert (fault.code, fault.message, fault.status) == ("too_large", why, 0)
 
 
 @pytest.mark.parametrize("body", ["", "<html>", '{"error": "no"}', '{"error": {"code": null}}'])
