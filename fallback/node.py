@@ -102,9 +102,9 @@ class Fallback(Member):
         self._gauges = CreditGauges(self._ledger)
         self._alarm = Alarm(self._bus, config.alerts.thresholds)
         self._running_down = RunningDown(self._ledger, self._alarm)
-        spends = self._running_down.look, self._alarm.lowest
         about = self._prices, config.fallback.currency, self._holder
-        billing = Billing(self._ledger, *about, *spends)
+        look, lowest = self._running_down.look, self._alarm.lowest
+        billing = Billing(self._ledger, *about, spends=look, lowest=lowest)
         engine = CloudEngine(self._providers, self._routes, self._prices, billing, config.fallback)
         engine.telemetry = self._telemetry
         self._cloud = CloudSlots(self._bus, self._runner, engine, self._routes, config)

@@ -222,7 +222,7 @@ def output_limit(request: Mapping[str, Any]) -> int:
     return max((each for each in given if each > 0), default=OUTPUT_TOKENS)
 
 
-def limits(value: Any) -> bool:
+def is_limit(value: Any) -> bool:
     """Whether a field's value limits an answer. 0 does: it asks for the scores of the prompt."""
     return isinstance(value, int) and value >= 0
 

@@ -54,8 +54,9 @@ class Billing:
         prices: PriceList,
         currency: str,
         holder: str,
-        spends: Spends | None = None,
-        lowest: int = 0,
+        *,
+        spends: Spends | None,
+        lowest: int,
     ) -> None:
         self._ledger = ledger
         self._prices = prices
@@ -136,7 +137,7 @@ class Billing:
         attempt, price = payment.attempt, self._prices[choice.provider, choice.model]
         job, took = attempt.job, time.monotonic() - attempt.since
         cost = 0 if payment.hold.paid else pricing.cost(spent, price)
-        bought = Purchase(
+        return Purchase(
             account=job.account,
             key=job.key,
             job=job.id,
@@ -157,9 +158,7 @@ class Billing:
             ended_ms=round((attempt.began + took) * 1000),
             streamed=job.stream,
             requests=int(job.leads),
-        )
-        most = payment.hold.what.amount
-        return bought if 0 <= cost <= most else bought.within(most)
+        ).within(payment.hold.what.amount)
 
     def answer(self, payment: Payment, choice: Choice) -> PricedAnswer:
         """The sink that takes the provider's answer."""

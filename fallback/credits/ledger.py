@@ -123,9 +123,7 @@ class Ledger:
         """
         if hold.paid:
             return False
-        if not 0 <= purchase.cost <= hold.what.amount:
-            purchase = purchase.within(hold.what.amount)
-        return await self._close(hold, purchase, "")
+        return await self._close(hold, purchase.within(hold.what.amount), "")
 
     async def release(self, hold: Hold, why: str) -> None:
         """Give the whole reservation back."""

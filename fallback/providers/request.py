@@ -81,7 +81,7 @@ class Fit:
             dropped = {name for name in self._drops if name in request}
             dropped |= {each.field for each in self.passed_over(request)}
             dropped |= {name for name in _LIMITS if request.get(name) == -1}
-            given = [request[name] for name in _LIMITS if pricing.limits(request.get(name))]
+            given = [request[name] for name in _LIMITS if pricing.is_limit(request.get(name))]
             if self._limit and given:
                 dropped |= {name for name in _LIMITS if name in request and name != self._limit}
                 changed[self._limit] = given[0]
@@ -145,20 +145,20 @@ def _is_form(job: Job) -> bool:
 def _bounded(job: Job, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """The request with a limit, behind what was begun, and whether it was changed."""
     api = endpoints.APIS.get(job.endpoint, PLAIN)
-    unlimited = not any(pricing.limits(request.get(name)) for name in api.limits)
+    unlimited = not any(pricing.is_limit(request.get(name)) for name in api.limits)
     if unlimited and api.limits:
-        _limit(request, api)
+        _set_limit(request, api)
     if job.begun is not None:
         request = api.continued(request, job.begun.text, job.begun.tokens)
     return request, bool(unlimited and api.limits) or job.begun is not None
 
 
-def _limit(request: dict[str, Any], api: Api) -> None:
+def _set_limit(request: dict[str, Any], api: Api) -> None:
     """Set a limit: the API's usual one, but `OUTPUT_TOKENS` for a client that asks for no limit
     (-1, as llama-server knows it)."""
     unsaid = request.get(api.limits[0]) is None
     for name in pricing.LIMITS:
-        if not pricing.limits(request.get(name)):
+        if not pricing.is_limit(request.get(name)):
             request.pop(name, None)
     request[api.limits[0]] = (unsaid and api.usual_limit) or pricing.OUTPUT_TOKENS
 

@@ -118,7 +118,7 @@ class EngineSetup:
         price = Price(provider="p", model="m", input=1, output=2)
         prices = {(each.name, "m"): price for each in providers}
         ledger: Any = self.ledger
-        billing = Billing(ledger, prices, "USD", "fb-1")
+        billing = Billing(ledger, prices, "USD", "fb-1", spends=None, lowest=0)
         config = Fallback(breaker_failures=2, breaker_open=60)
         pairs: Any = [(each, 2) for each in providers]
         self.engine = CloudEngine(pairs, routes, prices, billing, config)

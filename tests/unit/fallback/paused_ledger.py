@@ -63,7 +63,8 @@ class PausedLedger(FakeLedger):
 
 
 def billing(ledger: FakeLedger, price: Price = PRICE) -> Billing:
-    return Billing(cast(Ledger, ledger), {("a", "m"): price, ("b", "m"): price}, "USD", "fb-1")
+    prices = {("a", "m"): price, ("b", "m"): price}
+    return Billing(cast(Ledger, ledger), prices, "USD", "fb-1", spends=None, lowest=0)
 
 
 def attempt(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) -> ProviderAttempt:
