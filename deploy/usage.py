@@ -41,9 +41,10 @@ def question(by: str, since: str, until: str, account: str, key: str) -> Questio
         _read("--since", lambda: tally.moment(since)),
     )
     end = _read("--until", lambda: tally.moment(until, end=True)) if until else tally.FOREVER
-    if end <= first:
-        raise Wrong(f"--until: {until} is before --since {since}")
-    return Question(groups, first, end, account, key)
+    try:
+        return Question(groups, first, end, account, key)
+    except ValueError:
+        raise Wrong(f"--until: {until} is not after --since {since}") from None
 
 
 def _read(option: str, read: Callable[[], T]) -> T:

@@ -31,13 +31,17 @@ _DAY = 86_400.0
 @dataclass(frozen=True, slots=True)
 class Question:
     """Which usage is asked for: by which of `GROUPS`, from `since` until before `until` (Unix
-    seconds), and of which account and key; "" means all."""
+    seconds), and of which account and key; "" means all. Raises ValueError if no time is between."""
 
     by: Sequence[str]
     since: float = 0.0
     until: float = FOREVER
     account: str = ""
     key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.until <= self.since:
+            raise ValueError("it is not after since")
 
     def wants(self, account: str, key: str, at: float) -> bool:
         return (

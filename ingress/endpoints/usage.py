@@ -46,9 +46,11 @@ def _question(request: Request, account: str) -> Question:
     except ValueError as fault:
         raise InvalidRequest(f"by: {fault}.", param="by") from None
     until = moment(request, "until") if "until" in asked else tally.FOREVER
-    if until <= (since := moment(request, "since", "7d")):
-        raise InvalidRequest("until: it is before since.", param="until")
-    return Question(by, since, until, account, asked.get("key", ""))
+    since = moment(request, "since", "7d")
+    try:
+        return Question(by, since, until, account, asked.get("key", ""))
+    except ValueError as fault:
+        raise InvalidRequest(f"until: {fault}.", param="until") from None
 
 
 async def _answer(here: Context, question: Question) -> Response:

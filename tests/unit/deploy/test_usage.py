@@ -34,7 +34,7 @@ def test_options_are_read() -> None:
         ("colour", "7d", "", "--by"),
         ("day", "x", "", "--since"),
         ("day", "7d", "x", "--until"),
-        ("day", "1d", "40d", "--until: 40d is before --since 1d"),
+        ("day", "1d", "40d", "--until: 40d is not after --since 1d"),
     ],
 )
 def test_a_wrong_option_is_named(by: str, since: str, until: str, named: str) -> None:

@@ -133,3 +133,9 @@ def test_groups_are_known_and_named_once() -> None:
     for text in ("", "colour", "day,day", ","):
         with pytest.raises(ValueError, match="no list of day"):
             tally.grouped(text)
+
+
+@pytest.mark.parametrize("until", [NOON, NOON - 1])
+def test_a_span_has_time_in_it(until: float) -> None:
+    with pytest.raises(ValueError, match="it is not after since"):
+        Question(("day",), since=NOON, until=until)
