@@ -31,7 +31,7 @@ _DAY = 86_400.0
 @dataclass(frozen=True, slots=True)
 class Question:
     """Which usage is asked for: by which of `GROUPS`, from `since` until before `until` (Unix
-    seconds), and of which account and key; "" means all. Raises ValueError if no time is between."""
+    seconds), and of which account and key; "" means all. Raises ValueError for an empty span."""
 
     by: Sequence[str]
     since: float = 0.0
