@@ -43,9 +43,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """xdist's own, which asks what belongs together."""
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+    """xdist's own, which asks what belongs together; None, for its own alone, unless whole files
+    are to stay together: ``--dist loadfile``."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-    made = LoadScopeScheduling(config, log)
-    made._split_scope = share
-    return made
+    class Shares(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return share(nodeid)
+
+    return Shares(config, log)

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from tests import spread
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,17 @@ def test_the_longest_come_first_and_all_else_stays_in_its_order() -> None:
         "a.py::1",
         "c.py::1",
     ]
+
+
+@pytest.mark.parametrize("spread_by", ["loadfile", "load", "loadscope", "no"])
+def test_what_belongs_together_stays_so_where_whole_files_do(spread_by: str) -> None:
+    said = {"dist": spread_by, "tx": ["popen"]}
+    config: Any = SimpleNamespace(getoption=said.get, getvalue=said.get)
+    made = spread.pytest_xdist_make_scheduler(config, None)
+    assert (made is not None) == (spread_by == "loadfile")
+    if made is not None:
+        name = "tests/acceptance/surface/test_a.py::test_b"
+        assert made._split_scope(name) == spread.share(name)
 
 
 def test_what_the_list_names_is_there() -> None:
