@@ -318,6 +318,12 @@ async def test_nothing_of_the_engines_shows(setup: EnginesSetup) -> None:
         for method in ("GET", "POST"):
             async with http.request(method, setup.fabric.url + path, headers=headers) as answer:
                 assert answer.status == 404
+    about = "/props?model=gpt-llamacpp"  # a POST changes what llama-server does for all
+    before = len(setup.llama.asked("/props"))
+    for method in ("POST", "PUT", "DELETE"):
+        async with http.request(method, setup.fabric.url + about, headers=headers, json={}) as sent:
+            assert sent.status in (404, 405)
+    assert len(setup.llama.asked("/props")) == before
     bodies = {
         CHAT: {"model": "gpt-vllm", "messages": [{"role": "user", "content": "hi"}]},
         "/v1/images/generations": {"model": "hands", "prompt": "a", "size": "64x64"},
