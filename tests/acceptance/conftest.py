@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
@@ -83,16 +82,10 @@ def llama() -> Iterator[RealLlama]:
 @pytest.fixture(scope="session")
 def tools() -> Path:
     """The folder of the programs. Without a package index there are none, which only CI minds."""
-    cache = ROOT / ".cache"
-    cache.mkdir(exist_ok=True)
-    with (cache / "tools.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run tests
-        done = subprocess.run(
-            [ROOT / "scripts" / "tools"], capture_output=True, text=True, check=False
-        )
+    done = subprocess.run([ROOT / "scripts" / "tools"], capture_output=True, text=True, check=False)
     if done.returncode:
         why = f"scripts/tools: {done.stderr.strip()[-2000:]}"
         if os.environ.get("CI") == "true":
             pytest.fail(why)
         pytest.skip(why)
-    return cache / "tools" / "bin"
+    return ROOT / ".cache" / "tools" / "bin"
