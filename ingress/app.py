@@ -63,6 +63,9 @@ def _served(endpoint: Endpoint) -> Serve:
     return SPECIAL.get(endpoint.word) or partial(inference.serve, endpoint=endpoint)
 
 
+EMBEDDING, RERANKING = "/embedding", "/reranking"
+"""llama-server's own: a form of embeddings, and a further name of ranks."""
+
 API: tuple[Entry, ...] = (
     *((each.path.removeprefix(VERSION), _served(each), "POST") for each in endpoints.ENDPOINTS),
     ("/images/variations", images.vary, "POST"),
@@ -70,6 +73,9 @@ API: tuple[Entry, ...] = (
     ("/models", models.index, "GET"),
     ("/queue", queue.show, "GET"),
     ("/models/{model:path}", models.show, "GET"),
+    (EMBEDDING, embedding.serve, "POST"),
+    ("/props", props.show, "GET"),
+    (RERANKING, _served(endpoints.RERANK), "POST"),
 )
 """Served with and without ``/v1``."""
 
@@ -89,21 +95,17 @@ OWN: tuple[Entry, ...] = (
     *keys.ROUTES,
 )
 
-EMBEDDING = "/embedding"
-ENGINES: tuple[Entry, ...] = ((EMBEDDING, embedding.serve, "POST"), ("/props", props.show, "GET"))
-"""What engines have beside OpenAI's API in a form of their own."""
-
-RANKS = (
-    f"{VERSION}/reranking",
-    "/reranking",
-    endpoints.RERANK.path.replace(VERSION, "/v2"),
-)
-"""Further names of ranks: llama-server's, and Cohere's, which vLLM has, too."""
+RANKS = endpoints.RERANK.path.replace(VERSION, "/v2")
+"""Cohere's name of ranks, which vLLM has, too."""
 
 INFERENCE = frozenset(
-    {v + path.removeprefix(VERSION) for path in endpoints.BY_PATH for v in ("", VERSION)}
+    {
+        v + path.removeprefix(VERSION)
+        for path in (*endpoints.BY_PATH, EMBEDDING, RERANKING)
+        for v in ("", VERSION)
+    }
     | {f"{endpoints.OLLAMA}/{word}" for word in ("chat", "generate", "embed", "embeddings")}
-    | {*RANKS, EMBEDDING}
+    | {RANKS}
 )
 """The paths of requests that models do, which have traces."""
 
@@ -130,8 +132,8 @@ class Edge:
 
     def __init__(self, context: Context, api: Sequence[Entry]) -> None:
         paths = [(v + path, call, verb) for v in (VERSION, "") for path, call, verb in api]
-        ranks = ((path, _served(endpoints.RERANK), "POST") for path in RANKS)
-        entries = (*paths, *ranks, *OWN, *ENGINES, *ollama.ROUTES)
+        ranks = (RANKS, _served(endpoints.RERANK), "POST")
+        entries = (*paths, ranks, *OWN, *ollama.ROUTES)
         by_path: dict[str, dict[str, Serve]] = {}  # one route each, as a 405 tells all methods
         for path, call, verb in entries:
             by_path.setdefault(path, {})[verb] = call
@@ -147,7 +149,7 @@ class Edge:
         self._router = Router(routes, redirect_slashes=False)
         closed = tuple(path.partition("{")[0] for path, _, _ in OWN)  # to web pages
         known = (*(VERSION + path for path, _, _ in api), *(path for path, _, _ in ollama.ROUTES))
-        self._known = [path for path in known if "{" not in path]
+        self._known = [RANKS, *(path for path in known if "{" not in path)]
         origins = context.config.ingress.cors_origins
         self._pages = cors.Pages(origins, closed)
         self.context = context
@@ -246,9 +248,10 @@ def _let_go(error: BaseException) -> None:
         chain.__traceback__, chain = None, chain.__context__
 
 
-async def _refuse(request: Request, error: HeadraceError) -> Response:
+async def _refuse(request: Request, error: HeadraceError, *, served: bool = True) -> Response:
+    """`served`: there is such a path."""
     metrics.ERRORS.labels(error.code).inc()
-    api = error_format.of(request.url.path, request.headers)
+    api = error_format.of(request.url.path, request.headers, served=served)
     headers = {**dict.fromkeys(api.id_headers, request.state.id), **error.headers()}
     body = api.error_document(error.fields(), error.status, request.state.id)
     log.info("refused", id=request.state.id, code=error.code, why=error.message)
@@ -268,7 +271,7 @@ async def _http(request: Request, error: HTTPException, known_paths: list[str]) 
         known = errors.NotFound(f"{where}: {_unknown(request.url.path, known_paths)}")
     else:
         known = errors.InvalidRequest(str(error.detail))
-    response = await _refuse(request, known)
+    response = await _refuse(request, known, served=error.status_code != 404)
     response.headers.update(error.headers or {})
     return response
 
@@ -281,9 +284,15 @@ def _unknown(path: str, known: list[str]) -> str:
 
 
 def _meant(path: str, known: list[str]) -> str:
-    """A proposal: the known path that is most like `path`. A client that adds ``/v1`` to an address
-    which has it already asks for ``/v1/v1/chat/completions``."""
-    near = get_close_matches(path, known, 1, _LIKE) if len(path) <= _LONGEST else []
+    """A proposal: the known path that is most like `path`, or that it ends with. A client that adds
+    ``/v1`` to an address which has it already asks for ``/v1/v1/chat/completions``; one whose
+    address is that of an endpoint, for ``/v1/chat/completions/chat/completions``."""
+    if len(path) > _LONGEST:
+        return "."
+    path = path.rstrip("/")
+    near = get_close_matches(path, known, 1, _LIKE)
+    ends = (each for each in known if path.endswith(each.removeprefix(VERSION)))
+    near = near or sorted(ends, key=len)[-1:]
     return f"; did you mean {near[0]}?" if near else "."
 
 

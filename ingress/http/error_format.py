@@ -10,17 +10,22 @@ from schemas.api.base import PLAIN, Api, Error
 from schemas.api.endpoints import BY_PATH, MESSAGES, OLLAMA, VERSION
 from schemas.api.ollama.answer import API as OLLAMA_API
 
+_MODELS = f"{VERSION}/models"
 
-def of(path: str, headers: Mapping[str, str]) -> Api:
+
+def of(path: str, headers: Mapping[str, str], *, served: bool = True) -> Api:
     """The API of a request. The path tells it; where it does not, as two APIs have models, and both
-    have what is not served here, the client does."""
+    have what is not `served` here, the client does."""
     path = path.removeprefix(VERSION)
     if endpoint := BY_PATH.get(VERSION + path):
         return endpoint.api
     if path.startswith(OLLAMA + "/"):
         return OLLAMA_API
-    below = VERSION + path
-    return MESSAGES.api if anthropic(headers) or below.startswith(f"{MESSAGES.path}/") else PLAIN
+    below = f"{VERSION}{path}/"
+    if below.startswith(f"{MESSAGES.path}/"):
+        return MESSAGES.api
+    either = not served or below.startswith(f"{_MODELS}/")
+    return MESSAGES.api if either and anthropic(headers) else PLAIN
 
 
 def anthropic(headers: Mapping[str, str]) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from schemas.api.endpoints import (
+    BY_PATH,
     CHAT,
     COMPLETIONS,
     EDITS,
@@ -62,8 +63,16 @@ _WHY: Mapping[str, str] = {
 """By the first two steps of a path behind the version, or the first one."""
 
 
+_SERVED = frozenset(step for path in BY_PATH for step in path.split("/"))
+"""Steps of paths that are served; no answer has such an id. One of them is empty."""
+
+
 def why(path: str) -> str:
     """Why an endpoint that others have is not served; "" if nobody is known to have it."""
-    first, _, rest = path.removeprefix(VERSION).removeprefix("/").partition("/")
-    both = f"/{first}/{rest.partition('/')[0]}"
-    return _WHY.get(both) or _WHY.get(f"/{first}", "")
+    _, *steps = path.removeprefix(VERSION).rstrip("/").split("/")
+    for count in (2, 1):
+        if told := _WHY.get("/" + "/".join(steps[:count])):
+            # Kept answers have ids behind the endpoint that made them, which is served itself.
+            below = steps[count] if len(steps) > count else ""
+            return "" if told is _ANSWERS and below in _SERVED else told
+    return ""

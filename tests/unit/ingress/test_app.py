@@ -31,7 +31,13 @@ async def test_an_unknown_path_is_told_so(ingress: FakeBusIngress, path: str) ->
     [
         ("/v1/v1/chat/completions", "did you mean /v1/chat/completions?"),
         ("/chat/completion", "did you mean /v1/chat/completions?"),
-        ("/v1/embedding", "did you mean /v1/embeddings?"),
+        ("/v1/embeddngs", "did you mean /v1/embeddings?"),
+        ("/v1/embeding", "did you mean /v1/embedding?"),
+        ("/v2/reranks", "did you mean /v2/rerank?"),
+        ("/v1/chat/completions/", "did you mean /v1/chat/completions?"),
+        ("/responses/", "did you mean /v1/responses?"),
+        ("/v1/chat/completions/chat/completions", "did you mean /v1/chat/completions?"),
+        ("/v1/responses/v1/responses", "did you mean /v1/responses?"),
         ("/v1/fils", "no such endpoint."),
         (f"/v1/x/{'x' * 9000}", "no such endpoint."),
     ],
@@ -41,6 +47,16 @@ async def test_what_may_have_been_meant_is_told(
 ) -> None:
     call = await ingress.call("POST", path).whole()
     assert call.error["message"].endswith(meant)
+
+
+async def test_of_what_is_served_it_is_never_said_that_it_is_not(
+    subtests: pytest.Subtests, ingress: FakeBusIngress
+) -> None:
+    for path in {path for path, _ in PATHS if "{" not in path}:
+        for asked in (path, f"{path}/"):
+            with subtests.test(asked):
+                body = (await ingress.call("PATCH", asked).whole()).body
+                assert b"not served here" not in body
 
 
 @pytest.mark.parametrize("path", ["/v1/batches", "/files/file-1/content", "/v1/threads/t/runs"])
@@ -54,7 +70,10 @@ async def test_what_others_have_and_is_not_served_is_told_so(
 
 async def test_a_client_of_anthropics_is_told_in_its_words(ingress: FakeBusIngress) -> None:
     version = {"anthropic-version": "2023-06-01"}
+    ours = (await ingress.call("PUT", "/v1/queue", headers=version).whole()).json
+    assert ours["error"]["code"] == "method_not_allowed"
     for call in (
+        ingress.call("POST", "/v1/v1/messages", headers=version),
         ingress.call("POST", "/v1/messages/batches"),
         ingress.call("POST", "/v1/complete", headers=version),
     ):

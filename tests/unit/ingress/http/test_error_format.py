@@ -26,9 +26,17 @@ def test_the_path_tells_who_says_an_error(path: str, api: Api) -> None:
 
 def test_where_the_path_does_not_tell_it_the_client_does() -> None:
     version = {"anthropic-version": "2023-06-01"}
-    for path in ("/v1/models", "/models", "/v1/models/org/mill", "/v1/files"):
+    for path in ("/v1/models", "/models", "/v1/models/org/mill"):
         assert (of(path, {}), of(path, version)) == (PLAIN, MESSAGES)
+    for path in ("/v1/files", "/v1/v1/messages"):
+        assert of(path, {}, served=False) is PLAIN
+        assert of(path, version, served=False) is MESSAGES
     assert of("/v1/chat/completions", version) is CHAT
+
+
+@pytest.mark.parametrize("path", ["/v1/keys", "/v1/usage", "/props", "/v1/queue", "/v1/modelsx"])
+def test_what_is_served_here_alone_has_one_form_for_all(path: str) -> None:
+    assert of(path, {"anthropic-version": "2023-06-01"}) is PLAIN
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"error":"x"}', b'{"error":null}', b"x"])
