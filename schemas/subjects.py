@@ -41,6 +41,8 @@ LANES = {INTERACTIVE: "interactive", BATCH: "batch", CLOUD: "providers"}
 """What people are told of the lanes; of those of nodes see `lane_name`."""
 _NODE = "n-"
 """The lanes of jobs that are for one node alone begin so; its token follows."""
+PINNED = "pinned"
+"""What all of these are called together."""
 
 INBOX_WORKER = "_W"
 INBOX_INGRESS = "_I"
@@ -182,7 +184,7 @@ def lane_name(lane: str) -> str:
 
 def lane_kind(lane: str) -> str:
     """The same without names of nodes: of such words metrics have few."""
-    return "pinned" if is_pinned(lane) else LANES.get(lane, lane)
+    return PINNED if is_pinned(lane) else LANES.get(lane, lane)
 
 
 def of_all_tenants(subject: str) -> str:

@@ -40,7 +40,6 @@ from schemas.settings import Settings
 if TYPE_CHECKING:
     from ingress.endpoints.inference import Call
 
-
 HEADER = f"{NOTED}cache"
 """What a client is told: hit, miss or bypass."""
 OF_THEM = f"{NOTED}cached-items"
@@ -229,11 +228,13 @@ class Cache:
     # What is done, for all who ask for it.
 
     async def _follow(self, name: str, question: Question, entries: Made) -> Response:
-        call = question.call
-        # The flight may have the body for longer than the connection that it came by.
-        await held_of(call.caller.request).cover(len(call.body))
-        place = _place(name, call)
+        call, place = question.call, _place(name, question.call)
         flight = self._flights.get(place) if question.wish.reads else None
+        if flight is None:
+            # It may have the body for longer than the connection that it came by.
+            await held_of(call.caller.request).cover(len(call.body))
+            if question.wish.reads:  # another may have begun one meanwhile
+                flight = self._flights.get(place)
         leads = flight is None
         if flight is None:
             flight = self._begun(place, question, entries)
@@ -248,8 +249,7 @@ class Cache:
         following = Shared(call.caller.request, flight, call.endpoint.api, shared, left)
         response = await following.response(self._keepalive)
         if leads:
-            metrics.CACHE.labels(MISS if question.digests else BYPASS).inc()
-            return _marked(response, MISS if question.digests else BYPASS, counted=True)
+            return _marked(response, MISS if question.digests else BYPASS)
         if response.status_code < 400 and permit is not None:
             permit.answered()
         response.headers["age"] = "0"
@@ -322,7 +322,7 @@ class Cache:
             "key": who.key,
             "asked": plan.name,
             "model": plan.model,
-            "lane": subjects.lane_kind(call.lane),
+            "lane": subjects.lane_kind(call.lane) if plan.pin is None else subjects.PINNED,
             "endpoint": endpoint.path,
             "stream": call.stream,
             "status": SUCCESS,

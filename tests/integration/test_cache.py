@@ -51,6 +51,12 @@ class Two(NamedTuple):
     async def results(self, body: Mapping[str, Any], *urls: str, **more: str) -> list[str]:
         return [(await self.ask(body, url, **more))[0] for url in urls or ("",)]
 
+    async def rows(self, key: str) -> dict[str, Any]:
+        """The requests of a key that ended, by their ids."""
+        url, known = f"{self.here.url}/v1/requests", {"Authorization": f"Bearer {key}"}
+        async with self.fabric.session.get(url, headers=known) as answer:
+            return {row["request"]: row for row in (await answer.json())["data"]}
+
     async def began(self) -> int:
         await self.worker.caught_up()
         return self.worker.count("runner.began")
@@ -99,10 +105,7 @@ async def test_a_hit_is_among_the_requests_that_ended(two: Two) -> None:
     body = still("listed")
     assert await two.results(body, key=OTHER) == ["miss"]
     *_, headers = await two.ask(body, key=OTHER)
-    known = {"Authorization": f"Bearer {OTHER}"}
-    url = f"{two.here.url}/v1/requests"
-    async with two.fabric.session.get(url, headers=known) as answer:
-        rows = {row["request"]: row for row in (await answer.json())["data"]}
+    rows = await two.rows(OTHER)
     row = rows[headers["x-request-id"]]
     assert (row["state"], row["cache"], row["served_by"]) == ("ended", "hit", "cache")
     assert (row["account"], row["key"], row["attempts"], row["lane"]) == (
@@ -143,6 +146,10 @@ async def test_who_names_a_node_has_answers_of_his_own(two: Two) -> None:
     assert await two.results(body) == ["miss"]
     assert await two.results(body, x_headrace_node="one") == ["miss"]
     assert await two.results(body, x_headrace_node="one") == ["hit"]
+    assert await two.results(body, key=OTHER, x_headrace_node="one") == ["miss"]
+    *_, headers = await two.ask(body, key=OTHER, x_headrace_node="one")
+    assert headers["x-headrace-cache"] == "hit"
+    assert (await two.rows(OTHER))[headers["x-request-id"]]["lane"] == "pinned"
 
 
 async def test_a_hit_counts_as_a_request_and_has_no_tokens(two: Two) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from ingress.http.held import Held
 from schemas.api.endpoints import ENDPOINTS
 from schemas.bus import BusError
 from schemas.nodes import ServedModel
@@ -238,6 +239,31 @@ async def test_who_asks_the_same_meanwhile_gets_the_same(
     assert len(ingress.line.jobs) == 1
     assert sorted(said(reply)[1] for reply in replies) == ["hit"] * 4 + ["miss"]
     assert len({reply.body for reply in replies}) == 1
+
+
+async def test_who_joins_takes_no_memory(
+    ingress: LoopbackIngress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has room for the body, for all; and where two wait for it, one of them joins."""
+    asked, both, large = list[int](), asyncio.Event(), "u" * 1000
+
+    async def cover(_: Held, size: int) -> None:
+        if size > len(large):  # what is recorded of an answer is less
+            asked.append(size)
+            if len(asked) == 2:
+                both.set()
+            await both.wait()
+
+    monkeypatch.setattr(Held, "cover", cover)
+    body = chat(echo=SLOW, user=large)
+    replies = await asyncio.gather(*(ingress.post(CHAT, body, **ON) for _ in range(2)))
+    assert sorted(said(reply)[1] for reply in replies) == ["hit", "miss"]
+    assert (len(ingress.line.jobs), len(asked)) == (1, 2)
+    replies = await asyncio.gather(
+        *(ingress.post(CHAT, {**body, "seed": 1}, **ON) for _ in range(5))
+    )
+    assert [reply.status for reply in replies] == [200] * 5
+    assert len(asked) == 3
 
 
 async def test_a_failure_is_told_to_all_and_nobody_tries_again(ingress: LoopbackIngress) -> None:
