@@ -50,9 +50,12 @@ async def test_vectors_in_llama_servers_form_are_a_bare_list(setup: MediaSetup) 
     wanted = [
         {"index": each["index"], "embedding": [each["embedding"]]} for each in usual.json["data"]
     ]
-    for asked in ({"content": texts}, {"input": texts, "encoding_format": "base64"}):
-        answer = await send(setup.fabric, "/embedding", {"model": "echo", **asked})
+    coded = {"input": texts, "encoding_format": "base64"}
+    for asked, path in (({"content": texts}, "/embedding"), (coded, "/v1/embedding")):
+        answer = await send(setup.fabric, path, {"model": "echo", **asked})
         assert (answer.status, answer.json) == (200, wanted)
+        warned = answer.headers.get("x-headrace-warning", "")
+        assert warned.startswith("encoding_format") == (asked is coded)
     one = await send(setup.fabric, "/embedding", {"model": "echo", "content": "b"})
     assert one.json == [{"index": 0, "embedding": wanted[1]["embedding"]}]
     refused = await send(setup.fabric, "/embedding", {"model": "echo"})

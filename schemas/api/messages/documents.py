@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from schemas.api.hints import CACHE_CONTROL
 from schemas.api.shape import invalid, object_in, text_in
 
 Block = dict[str, Any]
@@ -103,22 +104,26 @@ def _said(block: Block) -> list[Block]:
         case "document":
             source = block["source"]
             inner = source["data"] if source["type"] == "text" else source["content"]
-            return _tagged(DOCUMENT, inner, title=block.get("title"), context=block.get("context"))
+            about = {name: block.get(name) for name in ("title", "context")}
+            return _tagged(block, inner, about)
         case "search_result":
-            named = {name: block[name] for name in ("source", "title")}
-            return _tagged(RESULT, block["content"], **named)
+            about = {name: block[name] for name in ("source", "title")}
+            return _tagged(block, block["content"], about)
     return [block]
 
 
-def _tagged(tag: str, inner: Any, **about: str | None) -> list[Block]:
-    """Texts that follow each other are one, as templates put them together in their own ways."""
+def _tagged(block: Block, inner: Any, about: Mapping[str, str | None]) -> list[Block]:
+    """Texts that follow each other are one, as templates put them together in their own ways. What
+    else they say, such as `cache_control`, this one says."""
+    tag, kept = block["type"], {n: block[n] for n in (CACHE_CONTROL,) if n in block}
     head = "".join(f"<{name}>{text}</{name}>\n" for name, text in about.items() if text)
     parts = [_text(inner)] if isinstance(inner, str) else inner
     made: list[Block] = [_text(f"<{tag}>\n{head}")]
-    for part in (*parts, _text(f"</{tag}>")):
+    for part in (*parts, {**_text(f"</{tag}>"), **kept}):
         if part.get("type") == "text" and made[-1]["type"] == "text":
             before = made[-1]["text"]
-            made[-1] = _text(before + ("" if before.endswith("\n") else "\n") + part["text"])
+            text = before + ("" if before.endswith("\n") else "\n") + part["text"]
+            made[-1] = {**made[-1], **part, "text": text}
         else:
             made.append(part)
     return made

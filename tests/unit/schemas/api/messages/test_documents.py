@@ -47,6 +47,7 @@ def text(words: str) -> dict[str, Any]:
             "<document>\n<title>The mill</title>\n<context>By a miller.</context>\n"
             "It is old.\n</document>",
         ),
+        (plain(title=""), "<document>\nIt was built in 1850.\n</document>"),
         (document({"type": "content", "content": "Old."}), "<document>\nOld.\n</document>"),
         (
             result(),
@@ -82,4 +83,16 @@ def test_where_they_are_and_which_are_to_be_cited() -> None:
     assert found == [
         ("messages[1].content[0]", True),
         ("messages[1].content[1].content[1]", False),
+    ]
+
+
+def test_what_is_to_be_cached_stays_so() -> None:
+    mark: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
+    told = "<document>\nIt was built in 1850.\n</document>"
+    assert said(plain(**mark)) == [{**text(told), **mark}]
+    inner = [{**text("Old."), **mark}, PICTURE]
+    assert said(document({"type": "content", "content": inner})) == [
+        {**text("<document>\nOld."), **mark},
+        PICTURE,
+        text("</document>"),
     ]
