@@ -256,9 +256,10 @@ def _reasoning(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
 def _structured(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the answer is to be, in the words of today."""
     old = {kind: request[name] for name, kind in _GUIDED.items() if request.get(name) is not None}
-    return (
-        {"structured_outputs": {**old, **(request.get("structured_outputs") or {})}} if old else {}
-    )
+    own = request.get("structured_outputs") or {}
+    if not old or not isinstance(own, Mapping):  # vLLM says what it is to be
+        return {}
+    return {"structured_outputs": {**old, **own}}
 
 
 def _goes_on(request: Mapping[str, Any]) -> bool:

@@ -215,7 +215,7 @@ class LlamaCppEngine(OpenAIEngine):
             return self._usage(await self._send(job, body, sink, _opened))
         request: dict[str, Any] = parsed.load(body)
         if text:
-            await self._check_text(request)
+            await self._check_text(job, request)
         choices = choices_per_prompt(request)
         sent, changes = logprobs.prepare(request, text)
         if not job.stream:
@@ -232,11 +232,13 @@ class LlamaCppEngine(OpenAIEngine):
         await self._send(job, body, Rewriting(sink, one.change, one.last, COUNTS))
         return one.usage()
 
-    async def _check_text(self, request: Mapping[str, Any]) -> None:
-        """Raises Refusal for a request that would never end, or would mean something else."""
+    async def _check_text(self, job: Job, request: Mapping[str, Any]) -> None:
+        """Raises Refusal for a request that would never end, or would mean something else. A text
+        between two others has tokens of its own, even if both are empty."""
         if request.get("max_tokens") == 0:
             raise Refusal("llama-server writes at least one token.", param="max_tokens")
-        if choices_per_prompt(request) > 1:
+        between = request.get("suffix") and endpoints.INFILL.word in self._served(job).features
+        if choices_per_prompt(request) > 1 and not between:
             await questions.need_something_said(self._http, request["prompt"])
 
     async def _aggregate(

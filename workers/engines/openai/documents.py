@@ -21,9 +21,9 @@ async def as_texts(job: Job, body: bytes) -> bytes:
     blocks = list(documents.found(request))
     if not blocks:
         return body
-    cited = next((path for path, block in blocks if documents.cites(block)), "")
+    cited = next((f"{path}.citations" for path, block in blocks if documents.cites(block)), "")
     if cited and not job.lenient:
-        why = f"The engine cites nothing, so {f'{cited}.citations'!r} has no effect. Leave it out,"
+        why = f"The engine cites nothing, so {cited!r} has no effect. Leave it out,"
         why += " or send the header 'x-headrace-lenient: true'."
-        raise Refusal(why, param=f"{cited}.citations", code="unsupported_parameter")
+        raise Refusal(why, param=cited, code="unsupported_parameter")
     return await parsed.written(documents.as_texts(request), body)

@@ -313,15 +313,16 @@ class OpenAIEngine:
         return usage
 
     async def _send_document(
-        self, sink: Sink, document: Document | None, size: int = LARGE + 1
+        self, sink: Sink, document: Document | None, size: int | None = None
     ) -> None:
-        """Send a document that was made of a stream of `size` bytes, if that is known."""
+        """Send a document that was made of a stream of `size` bytes; None: of an unknown one."""
         if document is None:
             raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
         sink.start(200, JSON)
         if isinstance(sink, ModelName):
             sink.put_into(document)
-        small = size <= LARGE  # to weigh it takes as long as to write it
+        # To weigh it would take as long as to write it.
+        small = size is not None and size <= LARGE
         sink.data(orjson.dumps(document) if small else await piecewise_write.dump(document))
         await sink.settle()
 

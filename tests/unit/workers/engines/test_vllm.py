@@ -288,6 +288,8 @@ async def test_what_only_llama_server_can_tokenize_is_refused(
         ({"guided_choice": ["a", "b"]}, {"choice": ["a", "b"]}),
         ({"guided_json": {"type": "object"}, "guided_regex": None}, {"json": {"type": "object"}}),
         ({"guided_regex": "a", "structured_outputs": {"regex": "b"}}, {"regex": "b"}),
+        ({"guided_regex": "a", "structured_outputs": None}, {"regex": "a"}),
+        *(({"guided_regex": "a", "structured_outputs": odd}, odd) for odd in ("b", [1], 2, True)),
     ],
 )
 async def test_words_that_it_gave_up_are_said_in_those_of_today(

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import ask, job
+from tests.doubles.drive import ask, config, job, opened
 from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
+from workers.engines.llamacpp.native import BETWEEN as INFILL
 
 
 @pytest.fixture
@@ -54,6 +55,18 @@ async def test_other_prompts_are_not(
     """The last one: of a model that begins every prompt with a token."""
     server.documents["/tokenize"] = tokenized(*tokens)
     assert (await ask(engine, job("own", COMPLETIONS), body)).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_text_between_others_has_tokens_of_its_own(server: LlamaCpp, stream: bool) -> None:
+    server.documents["/tokenize"] = tokenized()
+    server.documents[INFILL] = 400, {"error": {"message": "what is before it?"}}
+    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as engine:
+        said = [{"index": at, "content": "x", "stop": True, "stop_type": "eos"} for at in range(2)]
+        server.streams[INFILL] = [*map(sse, said)]
+        body = {"prompt": "", "suffix": "b", "n": 2, "stream": stream}
+        assert (await ask(engine, job("own", COMPLETIONS, stream=stream), body)).status == 200
+    assert server.asked(INFILL)[-1]["input_suffix"] == "b"
 
 
 IDLE = {"is_processing": False, "n_prompt_tokens": 0}
