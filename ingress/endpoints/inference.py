@@ -301,8 +301,8 @@ async def answer(
 def plan_of(caller: Caller, model: str | None, endpoint: Endpoint) -> Plan:
     """How a request is served that names this model, or none. Raises HeadraceError."""
     headers, policy, pin = caller.request.headers, caller.who.policy, None
-    first = headers.first if isinstance(headers, Head) else dict(headers.raw)
-    if policy.nodes or not pins.HEADERS.isdisjoint(first):  # nearly no request has one
+    names = headers.first if isinstance(headers, Head) else [name for name, _ in headers.raw]
+    if policy.nodes or not pins.HEADERS.isdisjoint(names):  # nearly no request has one
         pin = pins.of(headers.raw, policy.nodes)
         if policy.lane == subjects.BATCH:
             why = "This key is bound to the batch lane, which single nodes do not have."

@@ -43,15 +43,20 @@ async def show(request: Request) -> Response:
 
 def found(here: Context, who: Principal, name: str) -> dict[str, Any]:
     """The entry of a model under the name that the client wrote. Raises ModelNotFound."""
-    if not has(here, who, name):
-        raise unknown(name, listed(here, who))
+    known = listed(here, who)
+    if not _is_one(here, who, name, known):
+        raise unknown(name, known)
     return {**entry(here, here.routes.meant(name)), "id": name}
 
 
 def has(here: Context, who: Principal, name: str) -> bool:
     """Whether there is such a model for this key."""
+    return _is_one(here, who, name, listed(here, who))
+
+
+def _is_one(here: Context, who: Principal, name: str, known: Collection[str]) -> bool:
     meant = here.routes.meant(name)
-    return meant in listed(here, who) or (meant == EVERY and may_use(name, who.policy.models))
+    return meant in known or (meant == EVERY and may_use(name, who.policy.models))
 
 
 def listed(here: Context, who: Principal) -> list[str]:

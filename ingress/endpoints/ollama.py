@@ -106,8 +106,7 @@ async def running(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    caller, asked = await _named(request)
-    name = asked.get("model") or asked.get("name")
+    caller, name, _ = await _named(request)
     if not name:
         raise missing("model")
     return models.as_json(lists.shown(models.found(caller.here, caller.who, name)))
@@ -127,9 +126,8 @@ async def alive(request: Request) -> Response:
 
 async def pull(request: Request) -> Response:
     """Programs pull a model before they use it. One that is served is here already."""
-    caller, asked = await _named(request)
-    name = asked.get("model") or asked.get("name")
-    if name not in (None, "") and models.has(caller.here, caller.who, name):
+    caller, name, asked = await _named(request)
+    if name and models.has(caller.here, caller.who, name):
         done = {"status": "success"}
         if not requests.streams(asked):
             return models.as_json(done)
@@ -172,12 +170,13 @@ async def _read(request: Request, shape: Shape) -> tuple[Caller, dict[str, Any]]
     return caller, asked
 
 
-async def _named(request: Request) -> tuple[Caller, dict[str, Any]]:
-    """A request that is about a model, of a key that may read of it. Raises HeadraceError."""
+async def _named(request: Request) -> tuple[Caller, str | None, dict[str, Any]]:
+    """Of a request that is about a model: a caller who may read of it, the model's name, if it has
+    one, and the request. Raises HeadraceError."""
     caller = Caller(request, context(request), need_scope(request, READ_MODELS))
     caller.here.bodies.hold(request, caller.who.key)
     asked, _ = await read_json(caller, requests.SHOW_SHAPE)
-    return caller, asked
+    return caller, asked.get("model") or asked.get("name"), asked
 
 
 def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:

@@ -20,10 +20,9 @@ _FORM = "multipart/"
 CYCLE = "headrace.cycle"
 """A request's state has uvicorn's cycle under this name where nothing is between the two: the body
 may be taken from it without a wait, if it is there, and the answer written at once (`whole.py`)."""
-
-
 FIRST = "headrace.headers"
-"""And its headers by name, the first of each, where they were put into a dict already."""
+"""A request's state has its headers by name under this one, the first of each, where they were put
+into a dict already."""
 ID = b"x-request-id"
 
 
@@ -72,7 +71,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, unpacked. Raises BodyTooLarge as soon as that is known, without reading on;
     OutOfRoom before more is read than the request may hold; UnsupportedCoding."""
     owner = request.scope.get("state", {}).get(OWNER)
-    small = min(limit, owner[0].small) if owner is not None else limit  # of nobody's, none counts
+    # What is read before its key is known counts for nobody.
+    small = limit if owner is None else min(limit, owner[0].small)
     if (whole := _there(request)) is not None:
         if (size := len(whole)) > small:
             await _hold(request, size, limit)

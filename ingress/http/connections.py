@@ -25,7 +25,8 @@ class Connection(Protocol):
 
 
 Idle = dict["Connection", None]
-"""The idle connections of one address, in order: that which is idle longest is first."""
+"""The idle connections of one address, in order: that which is idle longest is first. Those whose
+first one is looked for are ordered dicts; one that nobody reads may be plain."""
 
 
 class Connections:

@@ -133,6 +133,7 @@ class LimitedProtocol(HttpToolsProtocol):
     places = Connections(MANY)
     turned_away = 0
     _no_room: TooManyConnections | None = None
+    _idle: Idle
     _in_head, _heading, _moved = True, False, False
     _by = 0.0
     _reader: asyncio.TimerHandle | None = None
@@ -144,7 +145,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: Any) -> None:
-        self.parser, self._idle = self._parser(), Idle()
+        self.parser = self._parser()
+        self._leave_place()
         super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
         try:
             self._idle = self.places.opened(self, self.client[0] if self.client else "")
@@ -165,15 +167,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def make_room(self) -> None:
         """Close an idle connection: another one needs the place."""
-        self._idle = Idle()
+        self._leave_place()
         self._stop_timer()
         self.transport.close()
+
+    def _leave_place(self) -> None:
+        """It has no place, or none any more: where it says that it is idle, nobody reads it."""
+        self._idle = {}
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self.resume_writing()
         self.places.closed(self)
-        self._idle = Idle()
+        self._leave_place()
         if self._no_room is not None:
             type(self).turned_away -= 1
             self._no_room = None

@@ -315,7 +315,9 @@ class Dispatch:
         its account was full lately. Else the broker says whether there is room."""
         depth, elsewhere = self._config.jobs.queue_depth, self.queues.elsewhere
         if queue.open + (elsewhere(*queue.name) if elsewhere is not None else 0) > depth:
-            wait = self.waits.refuse(*queue.name, depth, queue.open, time.monotonic())
+            wait = self.waits.refuse(
+                *queue.name, depth=depth, queued=queue.open, now=time.monotonic()
+            )
             why = f"{depth} requests for {job.model} wait or run already. Try again later."
             return errors.QueueFull(why, retry_after=wait)
         if not self.waits.full:
@@ -335,8 +337,15 @@ class Dispatch:
         """Seconds until the one that is refused finds room in the queue of its account."""
         part = self.queues.of(job.model, job.lane).part(job.account)
         queued = self.queues.tenants.get((job.model, job.account), 0)
-        about = depth, queued, time.monotonic(), job.account, part
-        return self.waits.refuse(job.model, job.lane, *about)
+        return self.waits.refuse(
+            job.model,
+            job.lane,
+            depth=depth,
+            queued=queued,
+            now=time.monotonic(),
+            tenant=job.account,
+            part=part,
+        )
 
     def _ticket(self, order: Order) -> Ticket:
         plan, most = order.plan, self._config.jobs.max_attempts

@@ -63,6 +63,7 @@ class RetryAfter:
         self,
         model: str,
         lane: str,
+        *,
         depth: int,
         queued: int,
         now: float,
