@@ -137,7 +137,7 @@ class Billing:
         attempt, price = payment.attempt, self._prices[choice.provider, choice.model]
         job, took = attempt.job, time.monotonic() - attempt.since
         cost = 0 if payment.hold.paid else pricing.cost(spent, price)
-        return Purchase(
+        bought = Purchase(
             account=job.account,
             key=job.key,
             job=job.id,
@@ -158,7 +158,9 @@ class Billing:
             ended_ms=round((attempt.began + took) * 1000),
             streamed=job.stream,
             requests=int(job.leads),
-        ).within(payment.hold.what.amount)
+        )
+        most = payment.hold.what.amount
+        return bought if 0 <= cost <= most else bought.within(most)
 
     def answer(self, payment: Payment, choice: Choice) -> PricedAnswer:
         """The sink that takes the provider's answer."""

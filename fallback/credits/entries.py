@@ -57,8 +57,6 @@ class Purchase:
 
     def within(self, most: int) -> Purchase:
         """This purchase with a cost of at most `most`; the rest is not charged."""
-        if 0 <= self.cost <= most:  # all but always: what follows makes another purchase
-            return self
         cost = max(0, min(self.cost, most))
         return replace(self, cost=cost, uncharged=self.uncharged + max(0, self.cost - cost))
 

@@ -123,7 +123,9 @@ class Ledger:
         """
         if hold.paid:
             return False
-        return await self._close(hold, purchase.within(hold.what.amount), "")
+        if not 0 <= purchase.cost <= hold.what.amount:
+            purchase = purchase.within(hold.what.amount)
+        return await self._close(hold, purchase, "")
 
     async def release(self, hold: Hold, why: str) -> None:
         """Give the whole reservation back."""

@@ -68,16 +68,10 @@ class Claims:
         job, edition = self._owners.get((job, edition), (job, edition))
         return self._tickets.get(job), edition
 
-    @property
-    def choiceless(self) -> bool:
-        """Whether a claim can be for nothing but the job that it is sent for, so that `hear` would
-        do no more than tell its ticket: no two jobs have exchanged their messages, and no second
-        one waits, here or elsewhere."""
-        return not self.moved and self.others is None and len(self._queues) < 2
-
     def hear(self, job: str, frame: Frame, now: float, alone: bool = False) -> bool:
         """Answer a claim that was sent for `job`. False if nobody waits for that message. `alone`:
-        the slot is for a job of this ingress."""
+        the slot is for a job of this ingress. Not asked where there is no choice, by
+        `Dispatch.choiceless`: it would do no more than tell the ticket then."""
         if self.others is not None and self.others.offer_again(frame.nonce):
             return True
         claim = Claim.of(frame.body)

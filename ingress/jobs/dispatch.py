@@ -77,15 +77,13 @@ class Dispatch:
         self.usage = UsageCounter(bus, ingress)
         patience = config.jobs.batch_patience
         self.line = Line(bus, self.tickets, self.queues, workers, self.waits.each, patience)
-        self.ended = deque[Ended](maxlen=ENDED)
-        """Requests that are over, for those who look."""
+        self.ended = deque[Ended](maxlen=ENDED)  # for those who look
         self._bus = bus
         self.after_reading = bus.after_reading
         self.ingress = ingress
         self._config = config
         self._workers = workers
-        self._deleting: set[asyncio.Task[None]] = set()
-        """Holds tasks that run: the event loop itself would let them be collected."""
+        self._deleting: set[asyncio.Task[None]] = set()  # the event loop itself holds no task
 
     async def submit(self, order: Order) -> Ticket:
         """Register the job, then publish it; if its queue is full, it has failed. Raises
@@ -121,8 +119,7 @@ class Dispatch:
         group = os.urandom(15).hex()  # two digits of an id are left for the job's number
         try:
             for number, order in enumerate(orders):
-                id = jobs.one_of(group, number)
-                one = replace(order, id=id, together=len(orders))
+                one = replace(order, id=jobs.one_of(group, number), together=len(orders))
                 tickets.append(await self.submit(one))
         except errors.Unavailable:
             for ticket in tickets:
@@ -173,6 +170,11 @@ class Dispatch:
         self.queues.closed(job.model, ticket.terms.lane, job.account)
         self.queues.opened(job.model, lane, job.account)
         ticket.to_node(lane, now)
+
+    @property
+    def choiceless(self) -> bool:
+        """Whether a claim is for its own job alone: none were exchanged, no second one waits."""
+        return not self.claims.moved and self.claims.others is None and len(self.queues) < 2
 
     def close(self, ticket: Ticket) -> None:
         """The client has its answer, or left. If somebody still works on the job, stop them."""

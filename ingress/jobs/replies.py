@@ -67,7 +67,7 @@ class Replies:
             job, claim = subjects.job_of(message.subject), Claim.of(frame.body)
             if not subjects.are_of(claim.node, claim.holder, subjects.sender_of(message.subject)):
                 self._warn("replies.foreign_claim", message, holder=claim.holder)
-            elif ticket is not None and self._dispatch.claims.choiceless:
+            elif ticket is not None and self._dispatch.choiceless:
                 ticket.claimed(claim, frame.attempt, frame.nonce, now)
             elif not self._dispatch.claims.hear(job, frame, now):
                 self._dispatch.say(claim.holder, Op.GONE, job, frame.nonce)

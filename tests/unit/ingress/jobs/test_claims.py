@@ -85,7 +85,7 @@ async def test_where_there_is_no_choice_a_ticket_answers_as_all_would(
     for directly in (True, False):
         setup = ClaimsSetup(FakeBus())
         ticket, claims = await setup.submit("a", leaves=True), setup.dispatch.claims
-        assert claims.choiceless
+        assert setup.dispatch.choiceless
         for number in (1, 1, 2):  # one of them twice
             holder = kind(f"w.{number}", 1, 100 + number, edition)
             holder.begins = begins
@@ -103,13 +103,13 @@ async def test_where_there_is_no_choice_a_ticket_answers_as_all_would(
 
 async def test_with_a_choice_all_are_asked(setup: ClaimsSetup) -> None:
     claims, first = setup.dispatch.claims, await setup.submit("a")
-    assert claims.choiceless
+    assert setup.dispatch.choiceless
     second = await setup.submit("b")
-    assert not claims.choiceless
+    assert not setup.dispatch.choiceless
     setup.dispatch.close(second)
-    assert claims.choiceless
+    assert setup.dispatch.choiceless
     claims.moved[first.job.id]
-    assert not claims.choiceless
+    assert not setup.dispatch.choiceless
 
 
 async def test_alone_a_job_is_answered_as_ever(setup: ClaimsSetup) -> None:
