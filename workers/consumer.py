@@ -57,6 +57,7 @@ class Puller:
             most=most,
         )
         self.pulls.on_message = partial(on_job, self.pulls)
+        self.pulls.on_wanted = self._look_now
         self._handed = 0
         self._delay = _RETRY
         self._waits = 0.0
@@ -118,6 +119,11 @@ class Puller:
             log.info("consumer.awaited", model=self.model)
         self._waits = min(_RETRY_MAX, self._waits * 2) or _SOON
         asyncio.get_running_loop().call_later(self._waits, self._look_again, self.pulls.inbox)
+
+    def _look_now(self) -> None:
+        """Others would be served before: the consumer that was not there may be by now."""
+        if self._missed:
+            self._look_again(self.pulls.inbox)
 
     def _look_again(self, inbox: str) -> None:
         if inbox == self.pulls.inbox:

@@ -138,6 +138,8 @@ class Pulls:
         """Messages that `on_message` got."""
         self.first: Callable[[], object] | None = None
         """Called before this asks for messages, as others are to have room first."""
+        self.on_wanted: Callable[[], object] | None = None
+        """Called when others wait for what the broker has for requests that are postponed."""
         self._room = room
         self._most = most
         self._bus = bus
@@ -237,6 +239,8 @@ class Pulls:
         that is known, else when it has answered a question. Messages that it has for these requests
         come before. If the answer is lost, `lost` tells that there is none. If these pulls close
         before it comes, there may be some: the broker has forgotten what was asked for."""
+        if self.postponed and self.on_wanted is not None:
+            self.on_wanted()
         if self.settled or not self.inbox:
             tell(True)
         else:

@@ -52,7 +52,7 @@ class Worker:
         for _ in range(count):
             self.bus.deliver(fakes.message(f"{inbox or self.inbox}.1", b"job", fakes.ack()))
 
-    def refuse(self, status: str, inbox: str = "", jobs: int = 1) -> None:
+    def refuse(self, status: str, inbox: str = "", jobs: int | str = 1) -> None:
         headers = {"Status": status, "Description": "why"}
         self.bus.deliver(fakes.message(f"{inbox or self.inbox}.{jobs}", headers=headers))
 
@@ -166,6 +166,21 @@ async def test_all_pulls_wait_together_for_a_consumer_that_is_not_made_yet(
     assert [line["event"] for line in lines] == ["consumer.awaited"], "quietly"
     worker.deliver()
     assert len(worker.jobs) == 1
+
+
+@pytest.mark.usefixtures("timers")
+async def test_whose_consumer_may_be_there_by_now_is_asked_before_others_are_served(
+    worker: Worker,
+) -> None:
+    """The slots of a batch job that ends, for example, while a chat waits in the new consumer."""
+    worker.pulls()
+    worker.refuse("503", jobs=3)
+    told: list[bool] = []
+    worker.pulling.settle(told.append)
+    assert [post.reply for post in worker.bus.posts] == [f"{worker.inbox}.{n}" for n in (3, "q0")]
+    assert told == [], "the broker is to say first whether it has one"
+    worker.refuse("404", jobs="q0")
+    assert told == [True]
 
 
 async def test_a_job_without_a_free_slot_goes_back(worker: Worker) -> None:
