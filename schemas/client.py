@@ -26,7 +26,6 @@ LINE = 4000
 line of more than 4,096 (``max_control_line``), with the sizes of the message and its head."""
 SHOWN = 200  # letters of a subject that a message repeats
 _CONTROL = 4096  # most bytes of a line of the server, its end included
-
 _NOBODY = "503"  # the broker's status for a question that nobody subscribes to
 _NOT_FOUND = 404  # JetStream's code for what does not exist; its err_code says what is missing
 

@@ -305,9 +305,9 @@ class Affine:
             self._news.append(learnt)
 
     def _say(self) -> None:
+        news, self._news = self._news, []
         with contextlib.suppress(BusError):
-            self._bus.post(subjects.CACHES, gossip.pack_learnt(self._ingress, self._news))
-        self._news = []
+            self._bus.post(subjects.CACHES, gossip.pack_learnt(self._ingress, news))
 
     def _hear(self, message: Message) -> None:
         now = int(time.monotonic())

@@ -23,9 +23,10 @@ from schemas.api.shape import Bias, Model, Request, Shape, Tokens, check_bias
 from schemas.api.tools import check_inputs, check_stop
 
 
-class OwnCompletionRequest(TypedDict, total=False):
+class Common(TypedDict, total=False):
+    """What a text and one between two others are asked for with."""
+
     model: Model | None
-    prompt: Required[str | list[Any] | dict[str, Any]]
     stream: bool | None
     n_predict: Tokens | None
     max_tokens: Tokens | None
@@ -34,10 +35,18 @@ class OwnCompletionRequest(TypedDict, total=False):
     response_fields: list[str] | None
 
 
-def _check(request: Request) -> None:
-    check_inputs(request["prompt"], "prompt", MOST_TEXTS)
+class OwnCompletionRequest(Common, total=False):
+    prompt: Required[str | list[Any] | dict[str, Any]]
+
+
+def _check_common(request: Request) -> None:
     check_bias(request.get("logit_bias"))
     check_stop(request)
+
+
+def _check(request: Request) -> None:
+    check_inputs(request["prompt"], "prompt", MOST_TEXTS)
+    _check_common(request)
 
 
 _BESIDE = "temperature top_p seed presence_penalty frequency_penalty n"
@@ -57,29 +66,17 @@ class Extra(TypedDict, total=False):
     filename: str | None
 
 
-class InfillRequest(TypedDict, total=False):
+class InfillRequest(Common, total=False):
     """A text between `input_prefix` and `input_suffix`. `input_extra`: further files. `prompt`: how
     the text begins."""
 
-    model: Model | None
     input_prefix: Required[str]
     input_suffix: Required[str]
     input_extra: list[Extra] | None
     prompt: str | None
-    stream: bool | None
-    n_predict: Tokens | None
-    max_tokens: Tokens | None
-    stop: str | list[str] | None
-    logit_bias: Bias | None
-    response_fields: list[str] | None
 
 
-def _check_infill(request: Request) -> None:
-    check_bias(request.get("logit_bias"))
-    check_stop(request)
-
-
-INFILL = Shape(InfillRequest, _check_infill, more=_BESIDE, mends=(plain.without_empty_stops,))
+INFILL = Shape(InfillRequest, _check_common, more=_BESIDE, mends=(plain.without_empty_stops,))
 
 
 class OwnCompletion(Api):

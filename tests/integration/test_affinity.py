@@ -136,7 +136,7 @@ async def test_where_no_slot_is_free_the_turn_goes_elsewhere(made: Fabric) -> No
     assert await house.turn(talk) in NODES
 
 
-async def measured(made: Fabric, house: House, node: str) -> None:
+async def measured(made: Fabric, node: str) -> None:
     """Have a node's worker find out that its engine takes 14 ms a token to read a prompt."""
     heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -157,14 +157,29 @@ async def measured(made: Fabric, house: House, node: str) -> None:
         await bus.close()
 
 
-async def test_a_slot_is_waited_for_if_reading_anew_takes_longer(made: Fabric) -> None:
+class Waiting(NamedTuple):
+    """A turn that waits at the node of its cache, whose slots have the jobs `asked`. `kept`: what
+    its worker says of that."""
+
+    house: House
+    node: str
+    asked: list[asyncio.Task[Any]]
+    turn: asyncio.Task[str]
+    kept: dict[str, Any]
+
+
+async def waiting(made: Fabric) -> Waiting:
     house = await start(made, affinity_wait=20.0)
     talk = Talk(1)
     node = await house.turn(talk)
-    await measured(made, house, node)
+    await measured(made, node)
     asked = await house.full(node)
     turn = asyncio.create_task(house.turn(talk))
-    kept = await house.workers[node].logged("pinned.kept")
+    return Waiting(house, node, asked, turn, await house.workers[node].logged("pinned.kept"))
+
+
+async def test_a_slot_is_waited_for_if_reading_anew_takes_longer(made: Fabric) -> None:
+    house, node, asked, turn, kept = await waiting(made)
     assert 2 < kept["seconds"] <= 20, "half of what its prompt takes"
     asked[0].cancel()
     assert await turn == node
@@ -174,13 +189,7 @@ async def test_a_slot_is_waited_for_if_reading_anew_takes_longer(made: Fabric) -
 
 
 async def test_who_waits_for_the_slot_of_a_worker_that_dies_goes_elsewhere(made: Fabric) -> None:
-    house = await start(made, affinity_wait=20.0)
-    talk = Talk(1)
-    node = await house.turn(talk)
-    await measured(made, house, node)
-    asked = await house.full(node)
-    turn = asyncio.create_task(house.turn(talk))
-    await house.workers[node].logged("pinned.kept")
+    house, node, asked, turn, _ = await waiting(made)
     await house.workers[node].kill()
     assert await turn != node
     for each in asked:
