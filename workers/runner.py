@@ -19,7 +19,7 @@ from schemas.jetstream.words import ACK, IN_PROGRESS, NAK, TERM
 from schemas.jobs import CodecError, Job, OtherVersion
 from schemas.settings import Settings
 from schemas.strangers import Strangers
-from workers.attempt import Attempt, Outbox
+from workers.attempt import Attempt, Outbox, Ring
 from workers.body import fetch
 from workers.cancellation import BY_OP, Reason, Withdrawn
 from workers.engines.base import EngineFault
@@ -71,7 +71,7 @@ class Slots(Protocol):
     def suspect(self, fault: EngineFault) -> None: ...
 
     def answered(self, attempt: Attempt) -> None:
-        """The engine has given a whole answer; told a moment later."""
+        """The engine has given a whole answer; told once all else is done for it."""
 
 
 class Source(Protocol):
@@ -97,14 +97,13 @@ class Runner:
         self._lease = config.jobs.ack_wait * LEASE_SHARE
         self.running: dict[int, tuple[Attempt, Slots]] = {}
         """By nonce: of one job there may be several, until its ingress has said which counts."""
-        self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
+        self._ended: OrderedDict[int, Ring] = OrderedDict()
+        """By nonce: of attempts that ended, the oldest first."""
         self._outbox = Outbox(bus.before_writing)
         self._kept = 0
         self._away = 0.0
         self._probes = Probes()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answered: list[tuple[Slots, Attempt]] = []
-        """Attempts with a whole answer, of which `tick` tells: no job is to wait for that."""
         self._strangers = Strangers(log, "runner.refused")
         self._lost_ingresses = LostIngresses()
         self.on_order: Callable[[bytes], None] = lambda order: None
@@ -180,7 +179,6 @@ class Runner:
                 if attempt.stopped is not None:  # before this task had its first turn
                     raise attempt.stopped
                 await self._perform(slots.engine, attempt)
-                self._answered.append((slots, attempt))
             except asyncio.CancelledError:
                 if attempt.stopped is None:  # the process ends, and not this attempt alone
                     raise
@@ -248,8 +246,10 @@ class Runner:
         """Free the slot and tell the broker; called after the terminal frame, however it ended."""
         job = attempt.job
         del self.running[attempt.nonce]
-        self._ended[attempt.nonce] = time.monotonic(), attempt
-        self._kept += attempt.kept
+        attempt.task = None  # it, its coroutine and the attempt would hold each other
+        attempt.ring.until = time.monotonic()
+        self._ended[attempt.nonce] = attempt.ring
+        self._kept += attempt.ring.kept
         slots.release()  # before the ack, which may ask for the next job
         try:
             if verdict is ACK:
@@ -264,6 +264,8 @@ class Runner:
         _ended(job.model, outcome).inc()
         if attempt.worked is not None and self.tracer is not None:
             self.tracer.end(attempt, outcome)
+        if attempt.ended is not None:
+            slots.answered(attempt)
         log.debug(
             "runner.ended",
             job=job.id,
@@ -302,7 +304,7 @@ class Runner:
             self._obey(found[0], control, message.headers)
         # The last frames may be lost, too, which the ingress finds only after the end.
         elif control.op == Op.RESEND and control.nonce in self._ended:
-            self._ended[control.nonce][1].resend(control.first)
+            self._ended[control.nonce].resend(control.first)
 
     def _unheard(self, subject: str) -> None:
         """Nobody listens to a job's frames: stop the job if its ingress is gone."""
@@ -345,9 +347,6 @@ class Runner:
 
     def tick(self, now: float) -> None:
         """Repeat unanswered claims, prolong leases, find engines that hang; runs twice a second."""
-        answered, self._answered = self._answered, []
-        for slots, attempt in answered:
-            slots.answered(attempt)
         silent: dict[int, tuple[Slots, list[Attempt]]] = {}
         for attempt, slots in list(self.running.values()):
             if now - attempt.moved > self._stall:
@@ -389,8 +388,8 @@ class Runner:
         if not self._bus.connected:
             self._away = now
         while self._ended:
-            nonce, (ended, attempt) = next(iter(self._ended.items()))
-            if now - max(ended, self._away) < _KEEP and self._kept < _KEEP_BYTES:
+            nonce, ring = next(iter(self._ended.items()))
+            if now - max(ring.until, self._away) < _KEEP and self._kept < _KEEP_BYTES:
                 return
-            self._kept -= attempt.kept
+            self._kept -= ring.kept
             del self._ended[nonce]

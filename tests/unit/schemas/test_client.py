@@ -5,12 +5,14 @@ from typing import Any, cast
 from urllib.parse import ParseResult, urlparse
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport, Transport
 
 from schemas.bus_errors import BusError
-from schemas.client import DirectClient
+from schemas.client import DirectClient, _head
 from tests.unit import fakes
 
 
@@ -128,6 +130,32 @@ async def test_headers_are_counted_and_stay_on_their_lines(
     assert rest[:head] == "NATS/1.0\r\nError: ä Evil: 1\r\n\r\n".encode()
     assert rest[head:whole] == b"body"
     assert len(rest) == whole + 2
+
+
+NAMES = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), min_size=1
+)
+VALUES = st.text(st.characters(exclude_categories=["C", "Z"]))
+
+
+@given(st.dictionaries(NAMES, VALUES, min_size=1))
+def test_headers_are_read_as_by_the_library(told: dict[str, str]) -> None:
+    head = _head(told)
+    assert DirectClient().headers_of(head) == told
+    assert Client._parse_header_lines(head.partition(b"\r\n")[2]) == told
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (b"A:b\r\nC: d\r\n", {"A": "b", "C": "d"}),
+        (b"A: b\r\nnothing\r\n", {"A": "b"}),
+        (b"A: \xff\r\n", {"A": "\ufffd"}),
+        (b"", None),
+    ],
+)
+def test_headers_that_others_write(lines: bytes, found: dict[str, str] | None) -> None:
+    assert DirectClient().headers_of(b"NATS/1.0\r\n" + lines + b"\r\n") == found
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB x 0", "a\tb", "ä", "\ud800"])

@@ -291,7 +291,7 @@ async def test_what_is_no_longer_kept_fails_the_attempt(bus: FakeBus) -> None:
     for _ in range(10):
         attempt.data(b"x" * 50)
     await fakes.turns()
-    assert attempt.kept <= 100
+    assert attempt.ring.kept <= 100
     bus.posts.clear()
     attempt.resend(2)
     ((frame,),) = messages(bus)
