@@ -119,30 +119,37 @@ class Served:
         return began + int((begin - since) * 1e9), began + int((end - since) * 1e9)
 
     def _tell_request(self, spans: Spans) -> None:
-        lines = [job.ended.line for job in self._jobs]
-        facts: Facts = _OF_NONE
-        if lines:
-            first = lines[0]
-            facts = (
-                first["model"],
-                bool(first["stream"]),
-                first["key"],
-                sum([line["attempts"] for line in lines]),
-                tuple([reason for job in self._jobs if (reason := _reason(job))]),
-            )
+        line, facts = self._line(), _OF_NONE
+        if line:
+            reasons = tuple([reason for job in self._jobs if (reason := _reason(job))])
+            facts = line["model"], bool(line["stream"]), line["key"], line["attempts"], reasons
         failed = self.status >= SERVER_FAULT or (self.error and self.status < 400)
         error = self.error or str(self.status) if failed else ""
         refused = "" if failed else self.error
         what = _request(self._operation, self.model, self._path, self.status, refused, *facts)
         more: list[tuple[str, Value]] = [("headrace.request.id", self.id)]
         for field, name in _COUNTED:
-            if counts := [line[field] for line in lines if field in line]:
-                more.append((name, sum(counts)))
-        if lines and "ttft_ms" in lines[0] and lines[0]["stream"]:
-            more.append((words.FIRST_CHUNK, lines[0]["ttft_ms"] / 1000))
+            if field in line:
+                more.append((name, line[field]))
+        if "ttft_ms" in line and line["stream"]:
+            more.append((words.FIRST_CHUNK, line["ttft_ms"] / 1000))
         caller = self.caller or Trace(self.trace.id, "", True)
         when, remote = self._when(self._clock, self._clock + self._took), self.caller is not None
-        spans.add(what, caller, self.trace.span, when, tuple(more), error=error, remote=remote)
+        spans.add(what, caller, self.trace.span, when, more, error, remote)
+
+    def _line(self) -> Mapping[str, Any]:
+        """What the log says of its job; of several, as there are in a list of prompts, the first
+        with the sums of all. Empty if there was none."""
+        if len(self._jobs) == 1:
+            return self._jobs[0].ended.line
+        lines = [job.ended.line for job in self._jobs]
+        summed = ("attempts", *(field for field, _ in _COUNTED))
+        sums = {
+            field: sum(counts)
+            for field in summed
+            if (counts := [line[field] for line in lines if field in line])
+        }
+        return {**lines[0], **sums} if lines else {}
 
     def _tell_job(self, spans: Spans, job: Job) -> None:
         ended, holder = job.ended, job.custody.holder

@@ -21,6 +21,8 @@ MOST_TEXT = 256
 _NAMES = 256
 """Names of attributes whose bytes are kept."""
 _SMALL = 128
+_KNOWN = 1024
+"""Numbers whose bytes are kept: the lengths of nearly all spans are among them."""
 _double = struct.Struct("<d").pack
 _MOST = 2**63
 
@@ -28,14 +30,16 @@ _MOST = 2**63
 def size(number: int) -> bytes:
     """A number that is not negative, as the protocol writes it: seven bits in each byte, the lowest
     first, and a mark on all but the last."""
+    return _SIZES[number] if number < _KNOWN else _size(number)
+
+
+def _size(number: int) -> bytes:
     if number < _SMALL:
-        return _SIZES[number]
-    if number < _SMALL * _SMALL:
-        return bytes((number & 127 | 128, number >> 7))
-    return bytes((number & 127 | 128,)) + size(number >> 7)
+        return bytes((number,))
+    return bytes((number & 127 | 128,)) + _size(number >> 7)
 
 
-_SIZES = tuple(bytes((number,)) for number in range(_SMALL))
+_SIZES = tuple(map(_size, range(_KNOWN)))
 
 
 def field(tag: bytes, body: bytes) -> bytes:
@@ -46,7 +50,8 @@ def field(tag: bytes, body: bytes) -> bytes:
 def attribute(name: str, value: Value) -> bytes:
     """One attribute of a span. Raises ValueError for a number of more than 64 bits."""
     if isinstance(value, str):
-        said = field(b"\x0a", cut(value).encode())
+        text = cut(value).encode()
+        said = b"\x0a" + size(len(text)) + text
     elif isinstance(value, float):
         said = b"\x21" + _double(value)
     elif isinstance(value, (bool, tuple)) or not 0 <= value < _MOST:
@@ -56,12 +61,14 @@ def attribute(name: str, value: Value) -> bytes:
         return packed
     else:
         said = b"\x18" + size(value)
-    return field(b"\x4a", _name(name) + field(b"\x12", said))
+    pair = _name(name) + size(len(said)) + said
+    return b"\x4a" + size(len(pair)) + pair
 
 
 @lru_cache(_NAMES)
 def _name(name: str) -> bytes:
-    return field(b"\x0a", name.encode())
+    """An attribute's name, and what comes before the length of its value."""
+    return field(b"\x0a", name.encode()) + b"\x12"
 
 
 def fill(made: Any, more: Iterable[tuple[str, Value]]) -> None:

@@ -8,14 +8,15 @@ the protocol's own package; ids and times, which all have, are written by hand (
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue, KeyValueList
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from schemas.otel.packed import attribute, cut, field, fill, size
-from schemas.otel.words import ERROR, Attributes, What, When
+from schemas.otel.words import ERROR, Attributes, Value, What, When
 from schemas.traces import SAMPLED, Trace
 
 SCOPE = "headrace"
@@ -30,7 +31,7 @@ _bytes = bytes.fromhex
 _times = struct.Struct("<BQBQ2sI").pack
 """A span's beginning and end, and its flags, each behind its tag."""
 _BEGIN, _END, _FLAG = 0x39, 0x41, b"\x85\x01"
-_time = struct.Struct("<BQ").pack
+_time = struct.Struct("<Q").pack
 _FAILED = b"\x7a\x02\x18" + bytes((Status.STATUS_CODE_ERROR,))
 """The status of a span."""
 
@@ -50,7 +51,7 @@ class Spans:
         trace: Trace,
         span: str,
         when: When,
-        more: Attributes = (),
+        more: Iterable[tuple[str, Value]] = (),
         error: str = "",
         remote: bool = False,
         event: tuple[str, int] | None = None,
@@ -73,7 +74,8 @@ class Spans:
             made += _FAILED + attribute(ERROR, error)
         if event is not None:
             name, at = event
-            made += field(b"\x5a", _time(0x09, at) + field(b"\x12", name.encode()))
+            before, behind = _event(name)
+            made += before + _time(at) + behind
         self._spans.append(field(b"\x12", made))
 
     def __len__(self) -> int:
@@ -87,6 +89,14 @@ class Spans:
         head = self._resource + b"\x12" + size(of_scope)
         whole = b"\x0a" + size(len(head) + of_scope)
         return b"".join((whole, head, self._scope, *spans))
+
+
+@lru_cache(16)
+def _event(name: str) -> tuple[bytes, bytes]:
+    """What comes before and behind its time."""
+    whole = field(b"\x5a", b"\x09" + bytes(8) + field(b"\x12", name.encode()))
+    at = whole.index(b"\x09" + bytes(8)) + 1
+    return whole[:at], whole[at + 8 :]
 
 
 def _pack(what: What) -> bytes:
