@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 
 import pytest
 from structlog.testing import capture_logs
@@ -289,6 +290,20 @@ async def test_what_was_lost_is_sent_again_also_after_the_end(setup: RunnerSetup
     setup.bus.posts.clear()
     setup.say(Op.RESEND, 1, nonce)
     assert setup.frames() == []
+
+
+async def test_of_an_attempt_that_ended_nothing_is_kept_but_its_ring(setup: RunnerSetup) -> None:
+    """A busy worker has thousands of them, and each had the body of its job."""
+    setup.deliver()
+    await setup.claimed()
+    setup.say(Op.GO)
+    await setup.idle()
+    attempt, nonce = weakref.ref(setup.slot.attempts.pop()), setup.claim().nonce
+    await fakes.turns(2)  # its task is gone, too
+    assert attempt() is None
+    setup.bus.posts.clear()
+    setup.say(Op.RESEND, 2, nonce)
+    assert setup.kinds() == [Kind.END]
 
 
 async def test_while_the_broker_is_away_what_was_sent_is_kept(setup: RunnerSetup) -> None:
