@@ -97,6 +97,13 @@ async def _lane(client: Client, delay: float, seen: Seen) -> None:
             seen.faults.append(f"status {exchange.status}: {exchange.raw[-200:]!r}")
 
 
+def say(line: bytes) -> None:
+    """Write a line, all of it. Where PYTHONUNBUFFERED is set, `print` writes once, and a signal
+    that comes while the pipe is full leaves it at the first 64 KiB."""
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(line + b"\n")
+
+
 def main() -> None:
     """`argv`: the longest answer, the most streams at a time, milliseconds a token."""
     gc.disable()
@@ -107,11 +114,11 @@ def main() -> None:
         mock(Options(Path(work)), slots=slots, tokens=tokens, token_ms=pace) as engine,
         started(Path(work) / "one", MODEL, [Engine("mock", engine.url)]) as fabric,
     ):
-        print("ready", flush=True)
+        say(b"ready")
         for line in sys.stdin:
             found = uvloop.run(measured(fabric, Window(**orjson.loads(line))))
             gc.collect()
-            print(orjson.dumps(found).decode(), flush=True)
+            say(orjson.dumps(found))
 
 
 if __name__ == "__main__":
