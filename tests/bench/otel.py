@@ -1,4 +1,4 @@
-"""What telling OpenTelemetry costs: CPU of ingress and worker a request, with it and without.
+"""What telling OpenTelemetry costs: CPU of a request, by parts of the fabric, with it and without.
 
     scripts/bench otel [--blocks 20] [--sample 1.0] [--json FILE]
 
@@ -39,7 +39,7 @@ from tests.bench.load import Client, Plan
 from tests.bench.procs import cpu_of, exiting_on_sigterm
 from tests.bench.system import Engine, started
 
-PARTS = ("ingress", "worker")
+PARTS = ("broker", "ingress", "worker")
 SIDES = ("off", "on")
 SHAPES: dict[str, tuple[dict[str, Any], float, float, float]] = {
     "document": ({"stream": False, "concurrency": 4}, 0.0, 0.1, 0.02),
@@ -213,7 +213,7 @@ def main() -> int:
     ):
         table.add_column(name, justify="right")
     for shape, found in turns.found.items():
-        for parts in ((PARTS[0],), (PARTS[1],), PARTS):
+        for parts in (*((part,) for part in PARTS), PARTS[1:], PARTS):
             table.add_row(shape, " + ".join(parts), *shown(found, parts))
     console.print(table)
     console.print(f"told: {_Sink.bytes} bytes", highlight=False)
