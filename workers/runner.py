@@ -71,7 +71,7 @@ class Slots(Protocol):
     def suspect(self, fault: EngineFault) -> None: ...
 
     def answered(self, attempt: Attempt) -> None:
-        """The engine has given a whole answer; told once all else is done for it."""
+        """The engine has given a whole answer; told a moment later."""
 
 
 class Source(Protocol):
@@ -104,6 +104,8 @@ class Runner:
         self._away = 0.0
         self._probes = Probes()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._answered: list[tuple[Slots, Attempt]] = []
+        """Attempts with a whole answer, of which `tick` tells: no job is to wait for that."""
         self._strangers = Strangers(log, "runner.refused")
         self._lost_ingresses = LostIngresses()
         self.on_order: Callable[[bytes], None] = lambda order: None
@@ -179,6 +181,7 @@ class Runner:
                 if attempt.stopped is not None:  # before this task had its first turn
                     raise attempt.stopped
                 await self._perform(slots.engine, attempt)
+                self._answered.append((slots, attempt))
             except asyncio.CancelledError:
                 if attempt.stopped is None:  # the process ends, and not this attempt alone
                     raise
@@ -264,8 +267,6 @@ class Runner:
         _ended(job.model, outcome).inc()
         if attempt.worked is not None and self.tracer is not None:
             self.tracer.end(attempt, outcome)
-        if attempt.ended is not None:
-            slots.answered(attempt)
         log.debug(
             "runner.ended",
             job=job.id,
@@ -347,6 +348,9 @@ class Runner:
 
     def tick(self, now: float) -> None:
         """Repeat unanswered claims, prolong leases, find engines that hang; runs twice a second."""
+        answered, self._answered = self._answered, []
+        for slots, attempt in answered:
+            slots.answered(attempt)
         silent: dict[int, tuple[Slots, list[Attempt]]] = {}
         for attempt, slots in list(self.running.values()):
             if now - attempt.moved > self._stall:

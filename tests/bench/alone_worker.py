@@ -135,6 +135,7 @@ class AloneWorker:
     def forget(self) -> None:
         """As `tick` does in seconds."""
         self._runner._ended.clear()
+        self._runner._answered.clear()
 
 
 def _job(id: str, stream: bool) -> Job:

@@ -298,6 +298,7 @@ async def test_of_an_attempt_that_ended_nothing_is_kept_but_its_ring(setup: Runn
     await setup.claimed()
     setup.say(Op.GO)
     await setup.idle()
+    setup.runner.tick(time.monotonic())
     attempt, nonce = weakref.ref(setup.slot.attempts.pop()), setup.claim().nonce
     await fakes.turns(2)  # its task is gone, too
     assert attempt() is None

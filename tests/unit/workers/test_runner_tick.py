@@ -214,10 +214,12 @@ async def test_a_lease_that_lapsed_is_not_spoken_for(
     assert setup.told() == []
 
 
-async def test_whole_answers_are_told_once(setup: RunnerSetup) -> None:
+async def test_whole_answers_are_told_a_moment_later(setup: RunnerSetup) -> None:
     setup.deliver()
     await setup.claimed()
     setup.say(Op.GO)
     await setup.idle()
+    assert setup.slot.attempts == []
+    setup.runner.tick(time.monotonic())
     setup.runner.tick(time.monotonic())
     assert [each.ended for each in setup.slot.attempts] == [End(1, 2, 0, 3)]
