@@ -6,15 +6,11 @@ A command imports what it alone needs: the broker's client takes a quarter of a 
 from __future__ import annotations
 
 import asyncio
-import gc
-import signal
 import sys
-from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import structlog
 import typer
 
 from deploy import (
@@ -53,17 +49,10 @@ from deploy.options import (
     placed,
     sharing,
 )
+from deploy.serving import Work, join_fabric, run_again, serve
 from schemas import log
-from schemas.settings import Settings, SettingsError, load, passed_over
+from schemas.settings import Settings, SettingsError, load
 
-if TYPE_CHECKING:
-    from workers.member import Member
-
-Work = Coroutine[Any, Any, object]
-"""What is true of what it returns has it done again, with the settings as they are then."""
-_NEW = 5000
-"""Objects after which those are looked for that lead back to themselves. Python's 700 takes 4 % of
-the CPU of a request (measured), and few requests leave such objects at all."""
 _SHOWN = (
     "other users of this machine can read the secret in this command (ps): name it in the file of "
     "--config, or in the environment, as HEADRACE_NATS__PASSWORD"
@@ -85,6 +74,7 @@ app.add_typer(cli_engines.engines, name="engine")
 app.add_typer(cli_nats.nats, name="nats")
 app.add_typer(cli_kept.credits, name="credits")
 app.add_typer(cli_kept.dead, name="dead")
+app.add_typer(cli_console.console, name="console")
 
 
 def _tell_version(wanted: bool) -> None:
@@ -190,8 +180,8 @@ def ingress(
         siblings = None if of is None else Siblings(of, settings)
         return Ingress(settings, Matrix().entries(), read, identity, siblings).run()
 
-    _join("ingress", join, where)
-    _serve("ingress", run, where, flags, ListenFailed)
+    join_fabric("ingress", join, where)
+    serve("ingress", run, where, flags, ListenFailed)
 
 
 @app.command()
@@ -215,14 +205,14 @@ def worker(
     if engine:
         with one_line(SettingsError):
             flags["engines"] = configure.parse_engines(engine)
-    _join("worker", join, where)
+    join_fabric("worker", join, where)
     read = partial(configure.resolve, "worker", where, flags)
 
     def run(found: Settings) -> Work:
         identity = keys.of(found.nats, None, kept.renaming(where.data, "worker"))
-        return _again(Worker(found, read, identity))
+        return run_again(Worker(found, read, identity))
 
-    _serve("worker", run, where, flags)
+    serve("worker", run, where, flags)
 
 
 @app.command()
@@ -239,14 +229,14 @@ def fallback(
     from fallback.node import Fallback
 
     flags = {"worker": {"node": node}, "log": {"level": log_level, "format": log_form}}
-    _join("fallback", join, where)
+    join_fabric("fallback", join, where)
     read = partial(configure.resolve, "fallback", where, flags)
 
     def run(found: Settings) -> Work:
         identity = keys.of(found.nats, found.ledger, kept.renaming(where.data, "fallback"))
-        return _again(Fallback(found, read, identity))
+        return run_again(Fallback(found, read, identity))
 
-    _serve("fallback", run, where, flags)
+    serve("fallback", run, where, flags)
 
 
 @app.command()
@@ -359,57 +349,6 @@ def show(config: ConfigOption = None) -> None:
     """Print every setting as it is in force, as TOML; secrets are masked."""
     with one_line(SettingsError):
         typer.echo(configure.render(load(config)), nl=False)
-
-
-def _join(role: str, token: str | None, where: Where) -> None:
-    """Have this machine be the node that the token is for, which needs no token from then on."""
-    if token is None:
-        return
-    from deploy.nodes import joining
-
-    log.configure(QUIET, role, for_now=True)
-    with one_line(CommandFailed, SettingsError):
-        if where.nats is not None:
-            raise SettingsError("the token of --join says where the broker is: leave --nats out")
-        node = asyncio.run(joining.join(token, role, where.data))
-        typer.echo(joining.welcome(node, role), err=True)
-
-
-async def _again(member: Member) -> bool:
-    """Whether it is to begin again, by another name."""
-    await member.run()
-    return member.returns
-
-
-def _serve(
-    role: str,
-    run: Callable[[Settings], Work],
-    where: Where,
-    flags: dict[str, Any],
-    *known: type[Exception],
-) -> None:
-    """One process of the fabric, until it is told to stop. A lost terminal is no such word."""
-    signal.signal(signal.SIGHUP, lambda *_: None)  # unlike SIG_IGN, no program inherits this
-    gc.set_threshold(_NEW)
-    import uvloop
-
-    from schemas import heap
-    from schemas.bus import BusError
-
-    with one_line(SettingsError, BusError, *known):
-        settings = configure.resolve(role, where, flags)
-        log.configure(settings.log, role)
-        if foreign := passed_over():
-            structlog.get_logger(role).info("settings.passed_over", variables=foreign)
-        heap.share()
-        heap.steady()
-        gc.freeze()  # else each full collection goes through all that was imported, for 20 ms
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            while runner.run(run(settings)):
-                settings = configure.resolve(role, where, flags)
-
-
-app.add_typer(cli_console.made(_serve), name="console")
 
 
 def main() -> None:

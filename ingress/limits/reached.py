@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from ingress.limits.terms import Cost, Moment, Refusal, Terms
 from schemas.limits import Record
 
+OPEN_RECHECK, SHUT_RECHECK, FULL_RECHECK, PLACE_RECHECK = 1000, 250, 50, 10
+"""Milliseconds after which the record is looked at again: of a month that is far from its limit; of
+one that is near it; at the soonest, of a window that is used up; of places that are taken."""
+
 
 class Reached:
     """Limits that were found to be reached a moment ago, so that most requests beyond them are
@@ -57,6 +61,19 @@ class UsedByOthers:
             newest = max((moment for moment, n in kept if n > 0), default=since)
             found = self._sums[meter] = since, total, newest
         return found[1:]
+
+
+def look_again(record: Record, terms: Terms, name: str, after: int, now: Moment) -> int:
+    """The moment when the record is worth another look for the limit `name`, which has room `after`
+    so many milliseconds: others may give something back before."""
+    if name in terms.budgets:
+        return now.latest + SHUT_RECHECK
+    if name not in terms.meters:
+        return now.latest + PLACE_RECHECK
+    leases = [row.until for row in record.rows.values() if row.leases.get(name)]
+    soon = [until + 4 * PLACE_RECHECK for until in leases if until > now.latest]
+    soonest = min([now.latest + min(after, OPEN_RECHECK), *soon])
+    return max(soonest, now.latest + FULL_RECHECK)
 
 
 def longest(refusals: Iterable[Refusal]) -> Refusal | None:

@@ -16,7 +16,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from ingress.limits.month import Month, Sums
-from ingress.limits.reached import Reached, UsedByOthers, longest, room_at
+from ingress.limits.reached import (
+    FULL_RECHECK,
+    OPEN_RECHECK,
+    PLACE_RECHECK,
+    SHUT_RECHECK,
+    Reached,
+    UsedByOthers,
+    longest,
+    look_again,
+    room_at,
+)
 from ingress.limits.terms import Cost, Moment, Refusal, Terms
 from schemas.limits import Meter, Record, Row
 
@@ -41,9 +51,6 @@ MOST = 16
 """Nor does it lease more than a sixteenth of the limit, so that a tiny one has nothing unused."""
 SPARE = 8
 """An eighth of all places may lie ready in one ingress, if that many are free."""
-OPEN_RECHECK, SHUT_RECHECK, FULL_RECHECK, PLACE_RECHECK = 1000, 250, 50, 10
-"""Milliseconds after which the record is looked at again: of a month that is far from its limit; of
-one that is near it; at the soonest, of a window that is used up; of places that are taken."""
 NEARLY = 0.9
 """The part of a month's limit from which on it is near."""
 
@@ -338,7 +345,7 @@ class Share:
         """Which limit has no room for a request, by the record as it was seen last."""
         found = list(self._reached(cost, now))
         for name, after in found:
-            until = self._look_again(name, after, now)
+            until = look_again(self._record, self.terms, name, after, now)
             self.reached.note(name, self.terms.amount(cost, name), until, now.earliest + after)
         return longest(found)
 
@@ -362,17 +369,6 @@ class Share:
         return any(
             gauge in row.gauges for row in self._record.rows.values() if row.owner != self._owner
         )
-
-    def _look_again(self, name: str, after: int, now: Moment) -> int:
-        """When the record is worth another look: others may give something back."""
-        if name in self.terms.budgets:
-            return now.latest + SHUT_RECHECK
-        if name not in self.terms.meters:
-            return now.latest + PLACE_RECHECK
-        leases = [row.until for row in self._record.rows.values() if row.leases.get(name)]
-        soon = [until + 4 * PLACE_RECHECK for until in leases if until > now.latest]
-        soonest = min([now.latest + min(after, OPEN_RECHECK), *soon])
-        return max(soonest, now.latest + FULL_RECHECK)
 
     # What is told of it
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.limits.share import (
-    FULL_RECHECK,
-    GATHER,
-    HOLD,
-    LINGER,
-    PLACE_RECHECK,
-    RENEW,
-    STEPS,
-    TTL,
-)
+from ingress.limits.reached import FULL_RECHECK, PLACE_RECHECK
+from ingress.limits.share import GATHER, HOLD, LINGER, RENEW, STEPS, TTL
 from ingress.limits.terms import Cost, Terms
 from schemas import limits
 from schemas.keys import Limits
