@@ -19,6 +19,8 @@ STATES: Mapping[str, str] = {
 }
 """By which one may choose."""
 _GOOD, _LEFT = "done", "client left"
+_KEPT = "cache"
+"""Who served a request whose answer was there already (`ingress/answer/access_log.py`)."""
 _ENDS: Mapping[str, str] = {"client_gone": _LEFT, "request_cancelled": "cancelled"}
 TONES: Mapping[str, str] = {
     "queued": "wait", "running": "run", _GOOD: "good", _LEFT: "off", "cancelled": "off",
@@ -41,10 +43,12 @@ def tone(row: Row) -> str:
 
 
 def served_by(row: Row) -> str:
-    """The node, or ``provider openai``; empty while nobody has it."""
+    """The node, ``provider openai``, or ``kept answer``; empty while nobody has it."""
     by = str(row.get("served_by") or "")
     if by.startswith("provider"):
         return by.replace(":", " ", 1)
+    if by == _KEPT:
+        return "kept answer"
     return str(row.get("node") or "")
 
 
@@ -110,10 +114,11 @@ def rate(found: Any) -> str:
 
 
 def cost(row: Row) -> str:
-    """In dollars; what nodes serve costs nothing."""
+    """In dollars; what nodes serve costs nothing, nor what was kept."""
     if found := row.get("cost"):
         return f"${found}"
-    return "$0" if row.get("node") and row.get("state") == "ended" else NOTHING
+    free = row.get("node") or row.get("served_by") == _KEPT
+    return "$0" if free and row.get("state") == "ended" else NOTHING
 
 
 def facts(row: Row) -> list[tuple[str, str]]:

@@ -45,6 +45,11 @@ def test_who_was_paid_is_said() -> None:
     assert rows.cells(PAID)["cost"] == "$0.0012"
 
 
+def test_an_answer_that_was_kept_is_said_to_be() -> None:
+    shown = rows.cells({**DONE, "served_by": "cache", "cache": "hit", "node": "", "attempts": 0})
+    assert (shown["by"], shown["cost"]) == ("kept answer", "$0")
+
+
 @pytest.mark.parametrize(
     ("more", "state", "tone"),
     [
