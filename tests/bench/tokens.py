@@ -79,7 +79,7 @@ def side(name: str, checkout: Path, given: argparse.Namespace) -> Iterator[Side]
     more = dict(each.split("=", 1) for each in given.set) if name == "here" else {}
     here = Path(__file__).with_name("tokens_child.py")
     # -P: its modules are the checkout's own, not those beside this file.
-    argv = [sys.executable, "-P", str(here), str(ANSWER), str(max(given.streams)), str(given.pace)]
+    argv = [str(_python(checkout)), "-P", str(here), str(ANSWER), str(max(given.streams)), str(given.pace)]
     child = subprocess.Popen(
         die_with_parent.wrap(argv),
         cwd=checkout,
@@ -94,6 +94,13 @@ def side(name: str, checkout: Path, given: argparse.Namespace) -> Iterator[Side]
     finally:
         child.terminate()
         child.wait(20)
+
+
+def _python(checkout: Path) -> Path:
+    """That of the checkout, if `scripts/install` ran there: beside it is the command `headrace`,
+    which knows its own packages."""
+    own = checkout / ".venv/bin/python"
+    return own if own.exists() else Path(sys.executable)
 
 
 def shown(sides: list[Side], streams: int) -> list[tuple[str, ...]]:
