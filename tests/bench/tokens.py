@@ -79,7 +79,8 @@ def side(name: str, checkout: Path, given: argparse.Namespace) -> Iterator[Side]
     more = dict(each.split("=", 1) for each in given.set) if name == "here" else {}
     here = Path(__file__).with_name("tokens_child.py")
     # -P: its modules are the checkout's own, not those beside this file.
-    argv = [str(_python(checkout)), "-P", str(here), str(ANSWER), str(max(given.streams)), str(given.pace)]
+    asked = ANSWER, max(given.streams), given.pace
+    argv = [str(_python(checkout)), "-P", str(here), *map(str, asked)]
     child = subprocess.Popen(
         die_with_parent.wrap(argv),
         cwd=checkout,
