@@ -135,8 +135,9 @@ def _check_image(request: Request) -> None:
 TRANSCRIPTION = Shape(_Heard, _check_transcription)
 TRANSLATION = Shape(TranscriptionRequest, _check_transcription)
 SOUND = Form(
-    # `translate` is whisper-server's own field.
-    {"temperature": number, "stream": flag, "translate": flag, GRANULARITIES: one_or_more},
+    # `translate` and `vad` are whisper-server's own fields.
+    {"temperature": number, GRANULARITIES: one_or_more}
+    | dict.fromkeys(("stream", "translate", "vad"), flag),
     frozenset({"file"}),
 )
 SPEECH = Shape(SpeechRequest, _check_speech)

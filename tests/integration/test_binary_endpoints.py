@@ -135,6 +135,11 @@ async def test_fields_of_whisper_server_reach_it(setup: MediaSetup) -> None:
     assert (answer.status, "x-headrace-warning" in answer.headers) == (200, False)
     answer = await setup.post(TRANSCRIBE, *form(file=tone(), vad="true"), headers=lenient)
     assert "vad" in answer.headers["x-headrace-warning"]
+    answer = await setup.upload(TRANSCRIBE, file=tone(), vad="true")
+    assert answer.told == (400, "unsupported_parameter", "vad")
+    answer = await setup.upload(TRANSCRIBE, file=tone(), vad="false", vad_threshold="0.6")
+    assert answer.status == 200
+    assert "--vad-model" in answer.headers["x-headrace-warning"]
 
 
 BAD_FORMS: list[tuple[dict[str, Any], str]] = [

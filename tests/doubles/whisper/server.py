@@ -1,6 +1,7 @@
 """whisper-server 1.8.5 on the wire: its pages, headers, errors and its one job at a time.
 
 It hears nothing: each job gets `answer`, which is a captured one unless a test sets another.
+As a server that was started without ``--vad-model``, it fails at jobs with `vad`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ SILENCE = b'{"task":"transcribe","language":"english","duration":1.0,"text":"","
 
 class WhisperSim:
     """`jobs`: the forms that came, by name. `open`: cleared, jobs do not end. `left`: set when a
-    client went away from one. `path`: as of ``--inference-path``."""
+    client went away from one. `path`: as of ``--inference-path``. `vad`: as started with
+    ``--vad-model``."""
 
     def __init__(self, path: str = "/inference", server: str = "whisper.cpp") -> None:
         self.url = ""
         self.path = path
         self.status, self.answer = 200, SPEECH.read_bytes()
         self.loading = False
+        self.vad = False
         self.jobs: list[dict[str, Part]] = []
         self.came = asyncio.Event()
         self.left = asyncio.Event()
@@ -65,6 +68,8 @@ class WhisperSim:
         except asyncio.CancelledError:
             self.left.set()
             raise
+        if not self.vad and self.jobs[-1].get("vad") == Part("vad", b"true"):
+            return self._reply(500, b'{"error":"failed to process audio"}', "application/json")
         if self.status == 400:
             return self._reply(400, b"Invalid request", "text/plain")
         return self._reply(self.status, self.answer, "application/json")

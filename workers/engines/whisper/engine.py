@@ -61,6 +61,11 @@ NOT_THERE = (
     ),
 )
 """Fields of OpenAI's API that the server lacks."""
+VAD_LACKING = (
+    Ignored(request.VAD, request.NO_VAD, FEATURES),
+    *(Ignored(name, request.NO_VAD, FEATURES, ("",), partly=True) for name in request.VAD_OPTIONS),
+)
+"""Fields that a server without a model of speech fails at, or passes over."""
 CHECK_TIMEOUT = 60.0
 PROBE_TIMEOUT = 10.0
 STEP_BACK = 1.0
@@ -87,6 +92,7 @@ class WhisperEngine:
         self._http = Upstream(config.name, config.url, config.api_key.get_secret_value())
         self._path = PATHS[0]
         self._english_only = False
+        self._vad = False
         self._pace = 1.0
         self._late = math.inf
 
@@ -106,7 +112,8 @@ class WhisperEngine:
         return await self._offer()
 
     async def _offer(self) -> Offer:
-        ignores = (*NOT_THERE, ENGLISH_ALONE) if self._english_only else NOT_THERE
+        english = (ENGLISH_ALONE,) if self._english_only else ()
+        ignores = (*NOT_THERE, *english, *(() if self._vad else VAD_LACKING))
         weights = await digest.find(self._config)
         about = 1, 0, MODALITIES, FEATURES, ignores, request.KNOWS, weights
         return Offer(
@@ -117,13 +124,18 @@ class WhisperEngine:
     async def check(self) -> Offer:
         """Transcribe a second of a tone as French; an English-only model answers with English."""
         began = time.monotonic()
-        # No further temperatures: a tone would be decoded at each of them.
-        ask = Ask(translate=False, language="fr", fields={"temperature_inc": "0"})
+        # No further temperatures: a tone would be decoded at each of them. No look for speech,
+        # which a tone is not: it would not be heard, whatever the server does by default.
+        fields = {"temperature_inc": "0", request.VAD: "false"}
+        ask = Ask(translate=False, language="fr", fields=fields)
         status, document = await self._hear(ask, tone(), CHECK_TIMEOUT)
         if status != 200:
             raise EngineFault(f"{self.name} failed a small job: {status}", away=True)
         self._english_only = self._understood(document).language == "english"
         self._pace = time.monotonic() - began  # seconds for the one window of a tone
+        ask.fields[request.VAD] = "true"
+        status, _ = await self._hear(ask, tone(), CHECK_TIMEOUT)
+        self._vad = status == 200  # else a 500, at once (measured)
         return await self._offer()
 
     async def probe(self) -> bool:
@@ -142,8 +154,8 @@ class WhisperEngine:
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
         try:
-            kind, lenient = job.content_type, job.lenient
-            read = partial(request.read, job.endpoint, body, kind, lenient=lenient)
+            kind, known = job.content_type, {"lenient": job.lenient, "vad": self._vad}
+            read = partial(request.read, job.endpoint, body, kind, **known)
             ask = await aside(body, read)
             transcript = await self._transcribe(ask)
         except Refusal as fault:

@@ -75,10 +75,13 @@ class Ask:
         return multipart.encode([*parts, Part("file", audio, "audio")])
 
 
-def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False) -> Ask:
+def read(
+    endpoint: str, body: bytes, content_type: str, *, lenient: bool = False, vad: bool = True
+) -> Ask:
     """Check a request. Raises Refusal, which names the field at fault.
 
-    `lenient`: unsupported fields are ignored; wrong values are still refused.
+    `lenient`: unsupported fields are ignored; wrong values are still refused. `vad`: the server has
+    a model that finds speech, and takes the fields about it.
     """
     parts = form_parts(body, content_type)
     ask = Ask(translate=endpoint.endswith("/translations"))
@@ -102,7 +105,18 @@ def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False
         why = "Invalid value for 'response_format': a stream carries the text alone ('json')."
         raise Refusal(why, param="response_format")
     _need_times(ask)
+    if not vad:
+        _without_vad(ask, lenient)
     return ask
+
+
+def _without_vad(ask: Ask, lenient: bool) -> None:
+    """Take out what the server would fail at (`vad`) or pass over. Raises Refusal."""
+    if ask.has(VAD, "true") and not lenient:
+        what = f"{VAD!r} is not supported here: {NO_VAD}."
+        raise Refusal(what, param=VAD, code="unsupported_parameter")
+    for name in (VAD, *VAD_OPTIONS):
+        ask.fields.pop(name, None)
 
 
 def _need_times(ask: Ask) -> None:
@@ -251,6 +265,20 @@ _ALIASES = {"suppress_non_speech": "suppress_nst"}
 
 Taker = Callable[[Ask, str, str], None]
 
+VAD = "vad"
+"""Asks that only what is speech be heard."""
+NO_VAD = "the server was started without --vad-model"
+VAD_OPTIONS: dict[str, Taker] = {
+    "vad_threshold": _number(0, 1),
+    "vad_min_speech_duration_ms": _whole(0, _DAY_MS),
+    "vad_min_silence_duration_ms": _whole(0, _DAY_MS),
+    "vad_max_speech_duration_s": _number(0, _DAY_MS / 1000),
+    "vad_speech_pad_ms": _whole(0, 60_000),
+    # Seconds that each piece of speech has of the next one: they are heard twice.
+    "vad_samples_overlap": _number(0, 1),
+}
+"""How speech is found, if it is looked for: by `vad`, or as the server was started with --vad."""
+
 _OPENAI: dict[str, Taker] = {
     "model": _model,
     "language": _language,
@@ -279,9 +307,11 @@ _OWN: dict[str, Taker] = {
     **dict.fromkeys(("split_on_word", "suppress_nst", "suppress_non_speech"), _flag),
     **dict.fromkeys(("no_timestamps", "token_timestamps", "carry_initial_prompt"), _flag),
     "no_language_probabilities": _flag,
+    VAD: _flag,
+    **VAD_OPTIONS,
 }
 _NOT_HAD: dict[str, Taker] = {
-    **dict.fromkeys(("vad", "diarize", "tinydiarize", "detect_language", "debug_mode"), _absent),
+    **dict.fromkeys(("diarize", "tinydiarize", "detect_language", "debug_mode"), _absent),
     "offset_t_ms": _called("offset_t"),
     "duration_ms": _called("duration"),
     "no_context": _no_context,

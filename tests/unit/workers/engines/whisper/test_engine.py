@@ -14,7 +14,7 @@ from tests.doubles.whisper.client import TRANSLATE, engine_at, form, job, run
 from tests.doubles.whisper.server import SILENCE, WhisperSim, whisper_sim
 from tests.unit.fakes import PATIENCE
 from workers.engines.base import EngineFault
-from workers.engines.whisper import audio
+from workers.engines.whisper import audio, request
 from workers.engines.whisper import engine as engines
 from workers.engines.whisper.engine import WhisperEngine, tone
 
@@ -53,7 +53,7 @@ async def test_it_finds_the_servers_path(path: str) -> None:
         await engine.check()
         _, answer = await run(engine, job(form()))
     assert answer.status == 200
-    assert len(sim.jobs) == 2
+    assert len(sim.jobs) == 3, "two are the check's"
 
 
 async def test_what_is_no_whisper_server_is_told() -> None:
@@ -76,14 +76,35 @@ async def test_a_server_that_loads_is_away(sim: WhisperSim, engine: WhisperEngin
 async def test_the_check_is_a_real_small_job(sim: WhisperSim, engine: WhisperEngine) -> None:
     sim.answer = SILENCE
     await engine.check()
-    (form_,) = sim.jobs
-    assert form_["file"].content[:4] == b"RIFF"
+    heard, looked = sim.jobs
+    assert heard["file"].content[:4] == looked["file"].content[:4] == b"RIFF"
+    assert [each["vad"].content for each in sim.jobs] == [b"false", b"true"]
     sim.status = 500
     with pytest.raises(EngineFault, match="failed a small job: 500"):
         await engine.check()
     sim.status, sim.answer = 200, b"<html>"
     with pytest.raises(EngineFault):
         await engine.check()
+
+
+async def test_its_check_finds_out_that_it_finds_speech(
+    sim: WhisperSim, engine: WhisperEngine
+) -> None:
+    fields = {"vad": "true", "vad_threshold": "0.6"}
+    for sim.vad in (True, False):
+        offer = await engine.check()
+        (model,) = offer.models
+        lacking = {each.field for each in model.ignores if each.field.startswith("vad")}
+        assert lacking == (set() if sim.vad else {request.VAD, *request.VAD_OPTIONS})
+        _, answer = await run(engine, job(form(**fields)))
+        if sim.vad:
+            assert answer.status == 200
+            said = {name: part.content for name, part in sim.jobs[-1].items()}
+            assert (said["vad"], said["vad_threshold"]) == (b"true", b"0.600000")
+        else:
+            status, param, code, message = answer.error
+            assert (status, param, code) == (400, "vad", "unsupported_parameter")
+            assert "--vad-model" in message
 
 
 @pytest.mark.parametrize(

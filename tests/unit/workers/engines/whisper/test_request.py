@@ -12,8 +12,8 @@ PATH = "/v1/audio/transcriptions"
 FILE = Part("file", b"RIFF", "a.wav")
 
 
-def read(*parts: Part, path: str = PATH, lenient: bool = False) -> Ask:
-    return request.read(path, *multipart.encode(parts), lenient=lenient)
+def read(*parts: Part, path: str = PATH, lenient: bool = False, vad: bool = False) -> Ask:
+    return request.read(path, *multipart.encode(parts), lenient=lenient, vad=vad)
 
 
 def field(name: str, value: str | bytes) -> Part:
@@ -168,6 +168,13 @@ WRONG: list[tuple[str, str | bytes]] = [
     ("offset_t", "9" * 30),
     ("offset_t", "9" * 5000),
     ("split_on_word", "x"),
+    ("vad", "yes"),
+    ("vad_threshold", "1.1"),
+    ("vad_min_speech_duration_ms", "0.5"),
+    ("vad_min_silence_duration_ms", "-1"),
+    ("vad_max_speech_duration_s", "inf"),
+    ("vad_speech_pad_ms", "x"),
+    ("vad_samples_overlap", "1000"),
 ]
 
 
@@ -198,6 +205,27 @@ def test_what_the_engine_passes_over_is_refused_by_name(name: str, value: str) -
     fault = refused(FILE, field(name, value))
     assert (fault.param, fault.code) == (name, "unsupported_parameter")
     assert name not in sent(read(FILE, field(name, value), lenient=True))
+
+
+def test_how_speech_is_found_goes_to_a_server_that_looks_for_it() -> None:
+    """Also without `vad`, as the server may look for it by default."""
+    said = {
+        "vad_threshold": "0.5",
+        "vad_min_speech_duration_ms": "250",
+        "vad_min_silence_duration_ms": "100",
+        "vad_max_speech_duration_s": "30",
+        "vad_speech_pad_ms": "30",
+        "vad_samples_overlap": "0.1",
+    }
+    assert set(said) == set(request.VAD_OPTIONS)
+    parts = [field(name, value) for name, value in said.items()]
+    for vad in ({}, {"vad": "false"}, {"vad": "true"}):
+        found = sent(read(FILE, *parts, *(field(*each) for each in vad.items()), vad=True))
+        assert {name: float(found[name]) for name in said} == {
+            name: float(value) for name, value in said.items()
+        }
+        assert found.get("vad") == vad.get("vad")
+    assert sent(read(FILE, *parts, field("vad", "false"))) == sent(read(FILE))
 
 
 def test_what_nobody_is_known_to_have_is_left_out() -> None:
