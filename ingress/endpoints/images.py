@@ -18,8 +18,10 @@ from starlette.responses import Response
 
 from ingress.context import Context, context
 from ingress.endpoints.inference import Caller, admit, answer, form_of, read_json
+from ingress.http.body import is_json
 from ingress.http.held import held_of
-from ingress.request import base64
+from ingress.request import base64, edits
+from ingress.request.edits import MAX_IMAGES
 from ingress.request.forms import Form, checked
 from schemas import multipart, pictures
 from schemas.api import media, piecewise, piecewise_write
@@ -28,8 +30,6 @@ from schemas.api.shape import invalid, missing
 from schemas.errors import EngineFailed, InvalidRequest, NotFound, UnsupportedEndpoint
 from schemas.pictures import NoPicture
 
-MAX_IMAGES = 16
-"""Images in one edit, as many as OpenAI takes."""
 URL_BY_DEFAULT = "dall-e"
 """The beginning of names of OpenAI's models that answer with URLs unless asked otherwise."""
 _FORMAT, _BASE64 = "response_format", "b64_json"
@@ -50,7 +50,7 @@ async def generate(request: Request) -> Response:
 
 async def edit(request: Request) -> Response:
     caller = admit(request)
-    form = await form_of(caller)
+    form = await (_by_json(caller) if is_json(request) else form_of(caller))
     asked, form = await checked(form, media.PICTURES, EDITS.shape)
     _check_pictures(caller.here, form)
     held_of(request).kept = True
@@ -59,6 +59,11 @@ async def edit(request: Request) -> Response:
     asked = {**asked, _FORMAT: _BASE64}
     body, content_type = await to_thread(multipart.put, form.parts, _FORMAT, _BASE64)
     return await _stored(caller, await answer(caller, EDITS, asked, body, content_type))
+
+
+async def _by_json(caller: Caller) -> Form:
+    asked, body = await read_json(caller, EDITS.shape)
+    return await edits.as_form(caller.here.media, caller.request, asked, len(body))
 
 
 async def vary(request: Request) -> Response:

@@ -132,3 +132,9 @@ def need_json(request: Request) -> None:
         raise InvalidRequest(
             f"The content type is {content_type!r}; send 'application/json'.", param=None
         )
+
+
+def is_json(request: Request) -> bool:
+    """Whether by its head the body is JSON, where it may also be a form."""
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    return kind.strip().lower() == "application/json"

@@ -64,10 +64,10 @@ class Form:
         """The fields as a checked request, and the form; a new one if it had to be made plain.
         Raises InvalidRequest."""
         parts = [part for part in self.parts if not _is_absent(part, shape.names)]
-        form = self if len(parts) == len(self.parts) else _written(parts)
+        form = self if len(parts) == len(self.parts) else written(parts)
         asked = form.fields(known, shape.names)
         if shape.check(asked):
-            form = _written([_with_value(part, asked.get(part.name)) for part in parts])
+            form = written([_with_value(part, asked.get(part.name)) for part in parts])
         return asked, form
 
     def files(self, *names: str) -> list[Part]:
@@ -140,7 +140,8 @@ def _is_absent(part: Part, known: frozenset[str]) -> bool:
     return empty or part.content == _NULL
 
 
-def _written(parts: list[Part]) -> Form:
+def written(parts: list[Part]) -> Form:
+    """The form with these parts."""
     return Form(parts, *multipart.encode(parts))
 
 

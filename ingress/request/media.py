@@ -72,6 +72,12 @@ class Media:
         if endpoint.word in _OF_PROMPTS:
             self._need_forms(endpoint, document, model)
         self._need_senses(found, model, endpoint)
+        changed = await self.settle(request, found, len(body))
+        return await piecewise_write.dump(document) if changed else body
+
+    async def settle(self, request: Request, found: list[Part], size: int) -> bool:
+        """Check the parts, and fetch those that are given by address. Returns whether one was
+        written anew. `size`: bytes of the request. Raises as `resolve`."""
         remote = [part for part in found if _remote(part.url)]
         if len(remote) > MAX_URLS:
             why = f"There are more than {MAX_URLS} addresses in the request; send data URLs."
@@ -79,12 +85,10 @@ class Media:
         for part in found:
             if not _remote(part.url):
                 await self._check(part)
-        if not remote:
-            odd = any(part.odd for part in found)
-            return await piecewise_write.dump(document) if odd else body
-        room, held = self._max_body - len(body), held_of(request)
-        await _unless_gone(request, self._fetch_all(remote, room, held))
-        return await piecewise_write.dump(document)
+        if remote:
+            room, held = self._max_body - size, held_of(request)
+            await _unless_gone(request, self._fetch_all(remote, room, held))
+        return bool(remote) or any(part.odd for part in found)
 
     def _need_forms(self, endpoint: Endpoint, document: dict[str, Any], model: str) -> None:
         """Raises InvalidRequest for a prompt in a form that not every live engine of the model

@@ -93,7 +93,7 @@ def _chat(path: str, message: dict[str, Any]) -> Iterator[Part]:
 def _chat_part(path: str, part: dict[str, Any]) -> Iterator[Part]:
     match part.get("type"):
         case "image_url":
-            yield _picture(f"{path}.image_url", _inner(path, part, "image_url"), "url")
+            yield picture(f"{path}.image_url", _inner(path, part, "image_url"), "url")
         case "input_audio":
             yield _recording(path, part)
         case other:
@@ -107,7 +107,7 @@ def _responses(path: str, item: dict[str, Any]) -> Iterator[Part]:
         for where, part in _parts(f"{path}.{key}", item.get(key)):
             match part.get("type"):
                 case "input_image":
-                    yield _picture(f"{where}.image_url", part, "image_url")
+                    yield picture(f"{where}.image_url", part, "image_url")
                 case "input_audio":
                     yield _recording(where, part)
                 case other:
@@ -218,7 +218,7 @@ def _text(path: str, box: dict[str, Any], name: str) -> str:
     return found
 
 
-def _picture(path: str, box: dict[str, Any], key: str) -> Part:
+def picture(path: str, box: dict[str, Any], key: str) -> Part:
     """The picture in `box`. `path` names it as OpenAI does, without the last ``.url``."""
 
     def put(content_type: str, base64: str) -> None:

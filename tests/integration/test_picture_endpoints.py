@@ -111,6 +111,57 @@ async def test_edits(setup: MediaSetup) -> None:
         assert pictures(await setup.upload(EDIT, image=sizes[0], prompt="bluer", **nothing))
 
 
+def shown(content: bytes) -> dict[str, str]:
+    return {"image_url": f"data:image/png;base64,{base64.b64encode(content).decode()}"}
+
+
+async def test_edits_as_json_are_those_of_the_form(setup: MediaSetup) -> None:
+    sizes = [png(64, 64), png(72, 64)]
+    asked = {"prompt": "bluer", "n": 2, "seed": 7, "output_format": "jpeg", "user": None}
+    told = {"prompt": "bluer", "n": "2", "seed": "7", "output_format": "jpeg"}
+    formed = await setup.upload(EDIT, image__=sizes, mask=png(64, 64), **told)
+    shapes = {"images": [shown(each) for each in sizes], "mask": shown(png(64, 64))}
+    answer = await setup.post(EDIT, {**asked, **shapes})
+    assert pictures(answer) == pictures(formed)
+    first, second = setup.sdserver.drawn
+    assert first == second
+    asked = {"prompt": "bluer", "stream": True, "images": [shown(sizes[0])]}
+    streamed = await setup.post(EDIT, asked)
+    assert [each["type"] for each in streamed.events] == ["image_edit.completed"]
+    bare = [{"image_url": base64.b64encode(sizes[0]).decode()}]
+    answer = await setup.post(EDIT, {"prompt": "a", "response_format": "url", "images": bare})
+    assert (await setup.look(answer.json["data"][0]["url"])).body[:4] == b"\x89PNG"
+
+
+async def test_bad_edits_as_json(setup: MediaSetup) -> None:
+    one = shown(png(64, 64))
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "images"),
+        ({"image": one}, "images"),
+        ({"images": []}, "images"),
+        ({"images": one}, "images"),
+        ({"images": [one] * 17}, "images"),
+        ({"images": ["text"]}, "images[0]"),
+        ({"images": [{}]}, "images[0].image_url"),
+        ({"images": [one, {"file_id": "file-1"}]}, "images[1].file_id"),
+        ({"images": [{"image_url": "nothing"}]}, "images[0].image_url"),
+        ({"images": [{"image_url": "data:text/plain;base64,AAAA"}]}, "images[0].image_url"),
+        ({"images": [shown(b"no picture")]}, "images[0].image_url"),
+        ({"images": [{"image_url": "http://127.0.0.1:1/a.png"}]}, "images[0].image_url"),
+        ({"images": [shown(png(64, 64)[:-20])]}, "image"),
+        ({"images": [one], "mask": shown(b"none")}, "mask.image_url"),
+        ({"images": [one], "n": 11}, "n"),
+        ({"images": [one], "prompt": ""}, "prompt"),
+        ({"images": [one], "quality": "hd"}, "quality"),
+        ({"images": [one], "metadata": {"a": 1}}, "metadata"),
+    ]
+    for fields, param in cases:
+        answer = await setup.post(EDIT, {"prompt": "bluer", **fields})
+        assert answer.status == 400, fields.keys()
+        assert answer.error["param"] == param, (answer.error, fields.keys())
+    assert setup.sdserver.drawn == []
+
+
 async def test_a_file_that_is_not_known_is_told_of(setup: MediaSetup) -> None:
     answer = await setup.upload(EDIT, image=png(64, 64), prompt="a cat", markup=b"\xff")
     assert answer.status == 200
