@@ -3,12 +3,13 @@ every engine and provider reads. Source: OpenAI's API reference (create image ed
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.requests import Request
 
 from ingress.request import base64
-from ingress.request.forms import Form, written
+from ingress.request.forms import LARGE, Form, written
 from ingress.request.media import Media
 from ingress.request.parts import picture
 from schemas.api.shape import invalid, missing
@@ -27,7 +28,10 @@ async def as_form(media: Media, request: Request, document: dict[str, Any], size
     texts = [Part(name, _text(name, value).encode()) for name, value in told]
     found = [picture(f"{path}.{_URL}", box, _URL) for path, box in boxes.items()]
     await media.settle(request, found, size)
-    return written([*texts, *[await _file(path, box[_URL]) for path, box in boxes.items()]])
+    parts = [*texts, *[await _file(path, box[_URL]) for path, box in boxes.items()]]
+    if sum(len(part.content) for part in parts) <= LARGE:
+        return written(parts)
+    return await asyncio.to_thread(written, parts)
 
 
 def _boxes(images: Any, mask: Any) -> dict[str, dict[str, Any]]:

@@ -26,8 +26,8 @@ _NAMES = frozenset({"model"})
 
 
 LARGE = 2**20
-"""Bytes of a form that others notice when it is taken apart (measured: 2 ms a MiB): such is taken
-apart in a thread."""
+"""Bytes of a form that others notice when it is taken apart (measured: 2 ms a MiB) or written: such
+is done in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
