@@ -250,7 +250,7 @@ async def answer(
     A field that would have no effect is refused by name. If it is a hint, or if client, key, route
     or server are lenient, the answer has a warning instead.
     """
-    request, policy = caller.request, caller.who.policy
+    request = caller.request
     caller.who.need_endpoint(endpoint.path)
     plan = plan_of(caller, asked.get("model"), endpoint)
     if (served := request.scope["state"].get(SERVED)) is not None:
@@ -262,9 +262,7 @@ async def answer(
     wanted = {**asked, **endpoint.means} if endpoint.means else asked
     ignored, strange = list[Ignored](), ""
     flex = asked.get(tier.FIELD) == tier.FLEX and tier.is_known(endpoint)
-    said = request.headers.get(LENIENT_HEADER, "").lower()
-    lenient = said == "true" or (said != "false" and (policy.lenient or plan.lenient))
-    able = plan.ability
+    lenient, able = is_lenient(caller, plan), plan.ability
     if signed := able.sign != b"":
         small = len(body) <= piecewise.LARGE
         signed = able.sign in body if small else await large_body.has(body, able.sign)
@@ -296,6 +294,12 @@ async def answer(
     if bound:
         warn(response, bound)
     return response
+
+
+def is_lenient(caller: Caller, plan: Plan) -> bool:
+    """Whether a field that would have no effect is no error."""
+    said = caller.request.headers.get(LENIENT_HEADER, "").lower()
+    return said == "true" or (said != "false" and (caller.who.policy.lenient or plan.lenient))
 
 
 def plan_of(caller: Caller, model: str | None, endpoint: Endpoint) -> Plan:

@@ -24,6 +24,7 @@ from ingress.endpoints.inference import (
     admit,
     answer,
     checked_body,
+    is_lenient,
     plan_of,
     read_json,
 )
@@ -43,7 +44,7 @@ from schemas.api.ollama.answer import Answer, Watch
 from schemas.api.ollama.request import Put
 from schemas.api.piecewise_write import dump
 from schemas.api.shape import Shape, missing
-from schemas.errors import EngineFailed, UnsupportedEndpoint
+from schemas.errors import EngineFailed, UnsupportedEndpoint, UnsupportedParameter
 from schemas.keys import READ_MODELS
 from schemas.nodes import Ignored
 
@@ -51,12 +52,16 @@ Asked = Mapping[str, Any]
 Make = Callable[[Document], Any]
 _UNLOADED = (0, "0", "0s")
 """Values of `keep_alive` with which a model is to be unloaded."""
+KIND, THOUGHTS = "ollama", "reasoning"
+"""The kind of its engines, and the feature of models that think."""
 _OF_BODIES = ("content-length", "content-type")
 
 
 async def chat(request: Request) -> Response:
     caller, asked = await _read(request, requests.CHAT_SHAPE)
-    told = Answer(_plan(caller, asked, CHAT).name, answers.as_message, Watch(time.monotonic))
+    plan = _plan(caller, asked, CHAT)
+    _need_thoughts(caller, plan, asked)
+    told = Answer(plan.name, answers.as_message, Watch(time.monotonic))
     if requests.is_empty(asked, "messages"):
         return _loaded(asked, told)
     return await _generated(caller, requests.chat(asked), told)
@@ -65,6 +70,7 @@ async def chat(request: Request) -> Response:
 async def generate(request: Request) -> Response:
     caller, asked = await _read(request, requests.GENERATE_SHAPE)
     plan, watch = _plan(caller, asked, CHAT), Watch(time.monotonic)
+    _need_thoughts(caller, plan, asked)
     if requests.is_empty(asked, "prompt"):
         return _loaded(asked, Answer(plan.name, answers.as_response, watch))
     put = requests.generate(asked, plan.ability.open)
@@ -183,6 +189,16 @@ def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:
     """Raises HeadraceError."""
     caller.who.need_endpoint(endpoint.path)
     return plan_of(caller, asked.get("model"), endpoint)
+
+
+def _need_thoughts(caller: Caller, plan: Plan, asked: Asked) -> None:
+    """Ollama refuses to think with a model that cannot (source at fb30760), and so does this API if
+    Ollama alone serves it. Raises UnsupportedParameter."""
+    if not asked.get("think") or is_lenient(caller, plan):
+        return
+    serving = caller.here.catalog.serving(plan.model)
+    if serving and all(each.kind == KIND and not each.has(THOUGHTS) for each in serving):
+        raise UnsupportedParameter(f'"{plan.name}" does not support thinking', param="think")
 
 
 def _loaded(asked: Asked, told: Answer) -> Response:

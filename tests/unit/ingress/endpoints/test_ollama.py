@@ -15,6 +15,7 @@ from tests.unit.ingress.loopback import HEADERS, LoopbackIngress, Reply, loopbac
 
 MESSAGES = [{"role": "user", "content": "one two"}]
 ASKED = {"model": "echo", "messages": MESSAGES}
+PROMPTED = {"model": "echo", "prompt": "one two"}
 WARNING = "x-headrace-warning"
 
 
@@ -136,6 +137,26 @@ async def test_hints_that_do_nothing_are_left_out_and_named(ingress: LoopbackIng
     for name in ("keep_alive has", "top_k has", "options.num_ctx has"):
         assert name in reply.headers[WARNING]
     assert "seed" not in reply.headers[WARNING]
+
+
+@pytest.mark.parametrize(("path", "own"), [("chat", ASKED), ("generate", PROMPTED)])
+async def test_a_model_of_ollama_that_does_not_think_is_not_asked_to(
+    ingress: LoopbackIngress, path: str, own: dict[str, Any]
+) -> None:
+    for kind, features in (("ollama", ()), ("ollama", ("reasoning",)), ("echo", ())):
+        ingress.serve(ServedModel("echo", "e", kind, 4, features=("chat", *features)))
+        for think in (True, "high", False, None):
+            reply = await ingress.post(f"/api/{path}", {**own, "think": think})
+            if kind == "ollama" and not features and think:
+                assert (reply.status, reply.json["code"]) == (400, "unsupported_parameter")
+                assert reply.json["error"] == '"echo" does not support thinking'
+            else:
+                assert reply.status == 200
+    never = (Ignored("reasoning_effort", "the model does not reason"),)
+    ingress.serve(ServedModel("echo", "e", "ollama", 4, features=("chat",), ignores=never))
+    lenient = {"x-headrace-lenient": "true"}
+    reply = await ingress.post(f"/api/{path}", {**own, "think": True}, **lenient)
+    assert (reply.status, "no effect" in reply.headers[WARNING]) == (200, True)
 
 
 async def test_what_changes_the_meaning_is_refused(ingress: LoopbackIngress) -> None:
