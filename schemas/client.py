@@ -22,7 +22,6 @@ from schemas.bus_errors import ApiError, BusError, BusFull, NotFound
 from schemas.connecting import Connecting
 
 _HEAD = b"NATS/1.0\r\n"
-_ENDS = len(b"\r\n\r\n")
 LINE = 4000
 """Letters of a subject and the reply subject together. The broker closes a connection that sends a
 line of more than 4,096 (``max_control_line``), with the sizes of the message and its head."""
@@ -108,20 +107,16 @@ class DirectClient(Connecting):
                 self._tell_soon(fault)
 
     def _tell_soon(self, fault: Exception) -> None:
-        telling = asyncio.get_running_loop().create_task(self._tell(fault))
+        telling = asyncio.get_running_loop().create_task(self._error_cb(fault))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
-    async def _tell(self, fault: Exception) -> None:
-        await self._error_cb(fault)
-
     def headers_of(self, head: bytes) -> dict[str, str] | None:
-        """Headers as they came. nats-py's parser looks at each letter of their names, for three
-        times as long, so it gets only what is not as `post` writes it. It is a coroutine, which
-        waits for nothing, but to tell of a head that cannot be read."""
+        """nats-py's parser takes three times as long, so it gets only what is not as `post` writes
+        it. It is a coroutine that waits for nothing, but to tell of a head that cannot be read."""
         if head.startswith(_HEAD):
             with contextlib.suppress(ValueError):
-                lines = head[len(_HEAD) : -_ENDS].decode().split("\r\n")
+                lines = head[len(_HEAD) : -4].decode().split("\r\n")
                 return dict([line.split(": ", 1) for line in lines])
         step = self._process_headers(head)
         try:
@@ -326,11 +321,8 @@ class Reader:
 def _worth(line: bytes) -> int:
     """How many bytes of a line without an end must have come before it is worth a look, if it may
     begin a message, else 0."""
-    may = (
-        line.startswith((b"MSG ", b"HMSG "))
-        or b"MSG ".startswith(line)
-        or b"HMSG ".startswith(line)
-    )
+    verbs = b"MSG ", b"HMSG "
+    may = line.startswith(verbs) or any(verb.startswith(line) for verb in verbs)
     return len(line) + 1 if may and len(line) < _CONTROL else 0
 
 

@@ -59,7 +59,6 @@ from schemas.errors import (
 )
 from schemas.nodes import Ignored
 
-LENIENT_HEADER = "x-headrace-lenient"
 HOLD_BACK_HEADER = "x-headrace-hold-back"
 JSON = "application/json"
 SUCCESS = 200
@@ -262,7 +261,8 @@ async def answer(
     wanted = {**asked, **endpoint.means} if endpoint.means else asked
     ignored, strange = list[Ignored](), ""
     flex = asked.get(tier.FIELD) == tier.FLEX and tier.is_known(endpoint)
-    lenient, able = is_lenient(caller, plan), plan.ability
+    lenient = fields.is_lenient(request.headers, caller.who.policy.lenient or plan.lenient)
+    able = plan.ability
     if signed := able.sign != b"":
         small = len(body) <= piecewise.LARGE
         signed = able.sign in body if small else await large_body.has(body, able.sign)
@@ -294,12 +294,6 @@ async def answer(
     if bound:
         warn(response, bound)
     return response
-
-
-def is_lenient(caller: Caller, plan: Plan) -> bool:
-    """Whether a field that would have no effect is no error."""
-    said = caller.request.headers.get(LENIENT_HEADER, "").lower()
-    return said == "true" or (said != "false" and (caller.who.policy.lenient or plan.lenient))
 
 
 def plan_of(caller: Caller, model: str | None, endpoint: Endpoint) -> Plan:

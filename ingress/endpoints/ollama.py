@@ -24,7 +24,6 @@ from ingress.endpoints.inference import (
     admit,
     answer,
     checked_body,
-    is_lenient,
     plan_of,
     read_json,
 )
@@ -194,7 +193,8 @@ def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:
 def _need_thoughts(caller: Caller, plan: Plan, asked: Asked) -> None:
     """Ollama refuses to think with a model that cannot (source at fb30760), and so does this API if
     Ollama alone serves it. Raises UnsupportedParameter."""
-    if not asked.get("think") or is_lenient(caller, plan):
+    lenient = caller.who.policy.lenient or plan.lenient
+    if not asked.get("think") or fields.is_lenient(caller.request.headers, lenient):
         return
     serving = caller.here.catalog.serving(plan.model)
     if serving and all(each.kind == KIND and not each.has(THOUGHTS) for each in serving):

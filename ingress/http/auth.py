@@ -129,9 +129,11 @@ class Keys:
     def who(self, request: Request) -> Principal:
         """Whose key is in ``Authorization: Bearer`` or ``x-api-key``. Raises Unauthorized,
         TooManyAttempts, KeysUnavailable."""
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        said = request.headers.get("authorization", "")
+        scheme, _, secret = said.partition(" ")
         if scheme.lower() != "bearer":  # Anthropic's clients send the other header
-            secret = request.headers.get("x-api-key", "")
+            bare = "" if secret else said  # without a word before it, as llama-server takes it
+            secret = request.headers.get("x-api-key", bare)
         secret = secret.strip()
         if not secret:
             raise Unauthorized("No API key was sent. Send one as 'Authorization: Bearer <key>'.")

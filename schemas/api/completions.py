@@ -66,11 +66,24 @@ def _check(request: Request) -> None:
     check_stop(request)
 
 
+def _one_logprob(request: Request) -> bool:
+    """Put 1 for `logprobs: true`, as chats have it and llama-server takes it."""
+    if request.get("logprobs") is not True:
+        return False
+    request["logprobs"] = 1
+    return True
+
+
 REQUEST = Shape(
     CompletionRequest,
     _check,
     prompts="prompt",
-    mends=(plain.without_zero("best_of"), plain.without_empty_stops, plain.token_ids("prompt")),
+    mends=(
+        plain.without_zero("best_of"),
+        plain.without_empty_stops,
+        plain.token_ids("prompt"),
+        _one_logprob,
+    ),
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Required
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Required, get_args
 
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
@@ -37,14 +38,16 @@ from schemas.api.tools import (
 )
 
 OpenAIsRole = Literal["system", "developer", "user", "assistant", "tool", "function"]
-TemplatesRole = Literal["ipython", "environment", "observation", "control", "document", "context"]
-"""Roles that chat templates of open models know beside OpenAI's: Llama's, OLMo's and GLM's for the
-results of tools, Granite's for a switch and for what it is to go by. The template may refuse them.
-"""
+Role = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+"""Chat templates know roles of their own beside OpenAI's (``ipython``, ``observation``,
+``control``, or any that their maker chose), or refuse them."""
+_ROLES = get_args(OpenAIsRole)
+_LIKE = 0.75
+"""From how alike on a role is one of OpenAI's, mistyped."""
 
 
 class Message(TypedDict, total=False):
-    role: Required[OpenAIsRole | TemplatesRole]
+    role: Required[Role]
     content: str | list[dict[str, Any]] | None
     name: str | None
     tool_calls: list[dict[str, Any]] | None
@@ -125,12 +128,19 @@ def _check(chat: Request) -> None:
             raise invalid(f"messages[{index}].role", "'tool' is needed")
         if message.get("tool_calls"):
             _check_calls(message["tool_calls"], f"messages[{index}].tool_calls")
+        if message["role"] not in _ROLES:
+            _check_role(message["role"], f"messages[{index}].role")
         if message["role"] == "tool":
             _check_id(message, "tool_call_id", f"messages[{index}]")
     if chat.keys() & _RARE:
         _check_rare(chat)
     if not chat.keys().isdisjoint(_LIMITS):
         _check_limits(chat)
+
+
+def _check_role(role: str, where: str) -> None:
+    if meant := get_close_matches(role.lower(), _ROLES, 1, _LIKE):
+        raise invalid(where, f"no such role; did you mean {meant[0]!r}?")
 
 
 def _check_rare(chat: Request) -> None:

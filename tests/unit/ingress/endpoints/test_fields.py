@@ -19,6 +19,7 @@ TAKEN = {
         for name in ("responses", "messages", "messages_beta")
     },
     ("completions", "logit_bias"): "llama-server takes lists of pairs",
+    ("completions", "logprobs"): "llama-server takes a flag",
     ("chat", "logit_bias"): "llama-server takes lists of pairs",
 }
 """What is wrong to the specification, and right to an engine."""

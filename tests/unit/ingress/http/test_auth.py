@@ -54,6 +54,11 @@ def test_a_key_may_come_as_x_api_key(value: str) -> None:
     assert who(x_api_key=value, authorization="Basic xyz") == Principal("other", DEFAULT)
 
 
+def test_a_key_may_stand_without_a_word_before_it() -> None:
+    assert who(authorization=ONE) == Principal("one", A)
+    assert who(authorization=ONE, x_api_key=OTHER).key == "other"
+
+
 def test_the_bearer_comes_first() -> None:
     assert who(authorization=f"Bearer   {ONE} ", x_api_key=OTHER).key == "one"
 
@@ -65,7 +70,6 @@ def test_the_bearer_comes_first() -> None:
         {"authorization": ""},
         {"authorization": "Bearer"},
         {"authorization": "Bearer   "},
-        {"authorization": ONE},
         {"authorization": f"Basic {ONE}"},
         {"x_api_key": ""},
     ],

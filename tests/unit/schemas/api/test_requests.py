@@ -49,7 +49,10 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": "hi"}, "messages"),
     ({"messages": [{}]}, "messages[0].role"),
-    ({"messages": [{"role": "robot"}]}, "messages[0].role"),
+    ({"messages": [{"role": "asistant", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "Users", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "a role", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "robot"}]}, "messages[0].content"),
     ({"messages": [{"role": "user"}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
@@ -165,7 +168,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("completions", {"prompt": [-1]}, "prompt"),
     ("completions", {"prompt": [True]}, "prompt[0]"),
     ("completions", {"n": 2, "best_of": 1}, "best_of"),
-    ("completions", {"logprobs": True}, "logprobs"),
+    ("completions", {"logprobs": "yes"}, "logprobs"),
     ("completions", {"prompt": [2**40]}, "prompt"),
     ("completions", {"prompt": [[1], [1, 2**31]]}, "prompt[1]"),
     ("embeddings", {"input": [2**63]}, "input"),
@@ -285,6 +288,7 @@ PASSING: list[tuple[str, dict[str, Any]]] = [
     ("chat", {"stream_options": {"include_usage": True, "odd": 1}}),
     ("chat", {"max_tokens": 5, "max_completion_tokens": 5}),
     ("chat", {"messages": [{"role": "control", "content": "thinking"}, USER]}),
+    ("chat", {"messages": [{"role": "my-custom-role", "content": "x"}, USER]}),
     ("completions", {"prompt": ["a", "b"], "max_tokens": 0}),
     ("completions", {"prompt": [1, 2]}),
     ("completions", {"prompt": [[1], [2]]}),
@@ -452,6 +456,11 @@ def test_what_is_usual_would_pass_all_checks_as_it_is(chat: dict[str, Any]) -> N
         assert not shape.check(again)
         assert again == chat
         assert shape.is_text(chat)
+
+
+def test_a_completion_may_ask_for_log_probabilities_as_a_chat_does() -> None:
+    request, body = endpoints.COMPLETIONS.shape.read(b'{"prompt":"a","logprobs":true}')
+    assert request == orjson.loads(body) == {"prompt": "a", "logprobs": 1}
 
 
 def test_usual_chats_are_known() -> None:
