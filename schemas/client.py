@@ -66,7 +66,7 @@ class DirectClient(Connecting):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reading = False
         self._read: list[Callable[[], None]] = []
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Future[None]] = set()
 
     def handle(
         self, handler: Handler, sid: int, subject: bytes, reply: bytes, data: bytes, head: bytes
@@ -107,7 +107,7 @@ class DirectClient(Connecting):
                 self._tell_soon(fault)
 
     def _tell_soon(self, fault: Exception) -> None:
-        telling = asyncio.get_running_loop().create_task(self._error_cb(fault))
+        telling = asyncio.ensure_future(self._error_cb(fault))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
