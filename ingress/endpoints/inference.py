@@ -261,7 +261,7 @@ async def answer(
     wanted = {**asked, **endpoint.means} if endpoint.means else asked
     ignored, strange = list[Ignored](), ""
     flex = asked.get(tier.FIELD) == tier.FLEX and tier.is_known(endpoint)
-    lenient = fields.is_lenient(request.headers, caller.who.policy.lenient or plan.lenient)
+    lenient = plan.is_lenient(request.headers, caller.who.policy)
     able = plan.ability
     if signed := able.sign != b"":
         small = len(body) <= piecewise.LARGE

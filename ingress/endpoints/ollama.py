@@ -193,8 +193,7 @@ def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:
 def _need_thoughts(caller: Caller, plan: Plan, asked: Asked) -> None:
     """Ollama refuses to think with a model that cannot (source at fb30760), and so does this API if
     Ollama alone serves it. Raises UnsupportedParameter."""
-    lenient = caller.who.policy.lenient or plan.lenient
-    if not asked.get("think") or fields.is_lenient(caller.request.headers, lenient):
+    if not asked.get("think") or plan.is_lenient(caller.request.headers, caller.who.policy):
         return
     serving = caller.here.catalog.serving(plan.model)
     if serving and all(each.kind == KIND and not each.has(THOUGHTS) for each in serving):

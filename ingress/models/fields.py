@@ -42,8 +42,6 @@ _NONE: frozenset[str] = frozenset()
 _CACHE_SIGN = b'"cache_control"'
 """Each request with the field, which may be in any message, contains this. It cannot match inside a
 text, because JSON escapes the quotes there."""
-LENIENT = "x-headrace-lenient"
-"""The header that says so of one request."""
 _MOST_TOLD = 1000
 """Characters of one warning."""
 _MOST_ODD = 4
@@ -157,13 +155,6 @@ def ability(
     return _ability(serving, feature)
 
 
-def is_lenient(headers: Mapping[str, str], by_default: bool) -> bool:
-    """Whether a field without effect is no error. `headers`: of the request. `by_default`: by its
-    key, its route or the server."""
-    said = headers.get(LENIENT, "").lower()
-    return said == "true" or (said != "false" and by_default)
-
-
 def refuse(model: str, found: Iterable[Ignored], feature: str) -> list[Ignored]:
     """The fields of which the client is only warned. Raises UnsupportedParameter for the first
     field that has no effect at all, and is neither a hint nor tried all the same."""
@@ -176,7 +167,7 @@ def refuse(model: str, found: Iterable[Ignored], feature: str) -> list[Ignored]:
             continue
         raise UnsupportedParameter(
             f"{each.field!r} has no effect with the model {model!r}: {each.why}. "
-            f"Leave it out, send the header '{LENIENT}: true', or use a lenient key.",
+            "Leave it out, send the header 'x-headrace-lenient: true', or use a lenient key.",
             param=each.field,
         )
     return warned

@@ -16,10 +16,14 @@ from schemas import settings
 from schemas.api.endpoints import Endpoint
 from schemas.errors import InvalidRequest, ModelNotFound
 from schemas.globs import Globs, may_use
+from schemas.keys import KeyPolicy
 from schemas.settings.cloud import EVERY
 
 _KEPT = 1000
 """Plans that are kept. There is a limit, as clients can make up names without end."""
+
+
+LENIENT = "x-headrace-lenient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,12 @@ class Plan:
     def paid(self) -> bool:
         """Whether the request is for providers alone."""
         return self.reach == CLOUD
+
+    def is_lenient(self, headers: Mapping[str, str], policy: KeyPolicy) -> bool:
+        """Whether a field without effect is no error. `headers`, `policy`: of the request and of
+        its key."""
+        said = headers.get(LENIENT, "").lower()
+        return said == "true" or (said != "false" and (policy.lenient or self.lenient))
 
     def honours(self, request: Mapping[str, Any], signed: bool = False) -> bool:
         """Whether all fields of a request are known and have an effect. This is the usual case, and
