@@ -112,8 +112,8 @@ class DirectClient(Connecting):
         telling.add_done_callback(self._telling.discard)
 
     def headers_of(self, head: bytes) -> dict[str, str] | None:
-        """nats-py's parser takes three times as long, so it gets only what is not as `post` writes
-        it. It is a coroutine that waits for nothing, but to tell of a head that cannot be read."""
+        """nats-py's parser takes three times as long, so it gets only lines that are not parted by
+        ": ". It is a coroutine that waits for nothing, but to tell of a head it cannot read."""
         if head.startswith(_HEAD):
             with contextlib.suppress(ValueError):
                 lines = head[len(_HEAD) : -4].decode().split("\r\n")

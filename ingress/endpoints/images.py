@@ -50,8 +50,7 @@ async def generate(request: Request) -> Response:
 
 async def edit(request: Request) -> Response:
     caller = admit(request)
-    form = await (_by_json(caller) if is_json(request) else form_of(caller))
-    asked, form = await checked(form, media.PICTURES, EDITS.shape)
+    asked, form = await (_by_json if is_json(request) else _by_form)(caller)
     _check_pictures(caller.here, form)
     held_of(request).kept = True
     if not _by_url(asked):
@@ -61,9 +60,13 @@ async def edit(request: Request) -> Response:
     return await _stored(caller, await answer(caller, EDITS, asked, body, content_type))
 
 
-async def _by_json(caller: Caller) -> Form:
+async def _by_form(caller: Caller) -> tuple[dict[str, Any], Form]:
+    return await checked(await form_of(caller), media.PICTURES, EDITS.shape)
+
+
+async def _by_json(caller: Caller) -> tuple[dict[str, Any], Form]:
     asked, body = await read_json(caller, EDITS.shape)
-    return await edits.as_form(caller.here.media, caller.request, asked, len(body))
+    return asked, await edits.as_form(caller.here.media, caller.request, asked, len(body))
 
 
 async def vary(request: Request) -> Response:

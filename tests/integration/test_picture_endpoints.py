@@ -154,6 +154,9 @@ async def test_bad_edits_as_json(setup: MediaSetup) -> None:
         ({"images": [one], "prompt": ""}, "prompt"),
         ({"images": [one], "quality": "hd"}, "quality"),
         ({"images": [one], "metadata": {"a": 1}}, "metadata"),
+        ({"images": [one], "image": "x"}, "image"),
+        ({"images": [one], "mask[]": "x"}, "mask[]"),
+        ({"images": [one], "": "x"}, ""),
     ]
     for fields, param in cases:
         answer = await setup.post(EDIT, {"prompt": "bluer", **fields})
