@@ -12,7 +12,7 @@ import pytest
 from schemas.api import endpoints
 from tests.chaos.proxy import Proxy, proxy
 from tests.fabric import Fabric, Process, ask
-from tests.integration.test_takeover import PACED, USER, WORDS, Watched, said
+from tests.integration.test_takeover import GATED, USER, WORDS, Watched, said
 
 LONG_CUTS = [float(each) for each in os.environ.get("HEADRACE_CUTS", "5").split(",")]
 """Seconds. HEADRACE_CUTS=60 tries a minute, which takes too long for every run."""
@@ -31,7 +31,7 @@ class Wired:
         await self._fabric.ingress()
         for _ in range(2):
             made = await stack.enter_async_context(proxy(lambda: self._fabric.broker.url))
-            worker = await self._fabric.worker(PACED, {"nats.url": made.url})
+            worker = await self._fabric.worker(GATED, {"nats.url": made.url})
             self.proxies[worker] = made
         await self._fabric.served("echo")
         self.stream = Watched(self._fabric, [*self.proxies], endpoints.CHAT.path)
@@ -39,6 +39,7 @@ class Wired:
     async def cut(self, stream: Watched) -> None:
         self.holder = await stream.holder()
         self.proxies[self.holder].sever()
+        self.holder.open_gate()  # it goes on behind the cut
 
     async def text(self, mended_after: float) -> str:
         """What a stream said whose holder was cut off for so many seconds."""

@@ -15,7 +15,7 @@ import pytest
 from deploy import survey
 from deploy.nats.broker import Broker
 from tests.fabric import KEY, Fabric, Process, ask, counts, opened
-from tests.integration.test_fair import KEYS, Tenants, queued
+from tests.integration.test_fair import KEYS, Tenants, order
 from tests.integration.test_limits import SECRET, key
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="one port needs Linux")
@@ -161,13 +161,14 @@ async def test_an_account_does_not_wait_for_all_of_another(broker: Broker, tmp_p
     async with opened(Fabric(broker, tmp_path)) as fabric:
         parent = await fabric.ingress({"ingress.processes": 2}, tables=KEYS)
         await parent.logged("ingress.together")
-        await fabric.worker(slots=1)
+        worker = await fabric.worker(slots=1)
         for each in range(2):
             await parent.logged("models.changed", skip=each)
         tenants = Tenants(fabric)
-        greedy = tenants.many("greedy", 40)
-        await queued(fabric, 30)
-        before = len(tenants.answered)
-        assert await tenants.ask("polite") == 200
-        assert tenants.answered.index("polite", before) - before <= 4
-        assert await asyncio.gather(*greedy) == [200] * 40
+        asked = tenants.many("greedy", 40)
+        await fabric.jobs(40)
+        asked += tenants.many("polite", 1)
+        await parent.logged("peers.heard", head="polite")
+        worker.open_gate()
+        assert await asyncio.gather(*asked) == [200] * 41
+        assert (await order([parent], worker, 41)).index("polite") <= 4

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -209,8 +210,8 @@ async def test_the_eta_is_about_right_while_the_load_is_the_same(fabric: Fabric)
     found: list[float] = []
     for _ in range(TRIES):
         wrong = await _wrong(fabric, urls)
-        assert len(wrong) > 200
-        found.append(median(wrong))
+        # Too few to judge by: those who are asked, or who ask, had no time to.
+        found.append(median(wrong) if len(wrong) > 200 else inf)
         if found[-1] <= 0.25:
             return
     raise AssertionError(f"{found}")

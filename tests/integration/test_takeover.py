@@ -20,11 +20,11 @@ from tests.doubles.ollama.native import Model
 from tests.doubles.ollama.server import Ollama
 from tests.doubles.vllm.server import Vllm
 from tests.fabric import Fabric, Process, ask, read_until
-from tests.gate import SHUT
+from tests.gate import ALL, SHUT
 
 WORDS = " ".join(f"w{number}" for number in range(40))
-PACED = "echo://?model=echo&token_ms=40"
 GATED = f"echo://?model=echo&token_ms={SHUT}"
+"""No token comes before the disaster that is to be between it and the one before is over."""
 USER = {"role": "user", "content": WORDS}
 USAGE = {"stream_options": {"include_usage": True}}
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -41,7 +41,8 @@ Disaster = Callable[["Watched"], Awaitable[None]]
 
 
 class Watched:
-    """One streamed request to workers that meet disasters."""
+    """One streamed request to workers that meet disasters. Their echo engines have said nothing
+    before, and say as many texts as there are to be before the next disaster."""
 
     def __init__(
         self, fabric: Fabric, workers: list[Process], path: str, hold_back: bool = False
@@ -52,6 +53,8 @@ class Watched:
         self._path = path
         self._struck: list[Process] = []
         self.events: list[bytes] = []
+        self.unsaid = 0
+        """Tokens before the first text that are in none."""
 
     async def run(self, body: dict[str, Any], disasters: dict[int, Disaster]) -> list[Any]:
         """The stream's objects, without what differs from one answer to the next. `disasters`: by
@@ -60,21 +63,26 @@ class Watched:
         url, headers = self._fabric.url + self._path, {**self._fabric.headers, **self._headers}
         api = endpoints.BY_PATH[self._path].api
         splitter, texts = sse.Splitter(), 0
+        self._open_gates(disasters, 0)
         async with self._fabric.session.post(url, json=sent, headers=headers) as answer:
             assert answer.status == 200, await answer.read()
             async for chunk in answer.content.iter_any():
                 for event in sse.split(splitter.feed(chunk)):
                     self.events.append(event)
                     texts += bool(api.streamed.search(event))
-                    if (texts == 0 and event == KEEP_ALIVE) or api.streamed.search(event):
-                        await disasters.pop(texts, nothing)(self)
+                    now = (texts == 0 and event == KEEP_ALIVE) or api.streamed.search(event)
+                    if now and (disaster := disasters.pop(texts, None)):
+                        await disaster(self)
+                        self._open_gates(disasters, texts)
+        assert not disasters, "each has struck"
         return [plain(found) for found in map(sse.object_of, self.events) if found is not None]
 
-    def open_gates(self) -> None:
-        """Of the workers that have not been struck."""
+    def _open_gates(self, disasters: dict[int, Disaster], texts: int) -> None:
+        """Of the workers that have not been struck, until the next disaster."""
+        most = min(disasters) - texts + self.unsaid if disasters else ALL
         for worker in self._workers:
             if worker not in self._struck:
-                worker.open_gate()
+                worker.open_gate(most)
 
     async def holder(self) -> Process:
         """The worker that runs the stream."""
@@ -105,17 +113,8 @@ def plain(found: Any) -> Any:
     return [plain(each) for each in found] if isinstance(found, list) else found
 
 
-async def nothing(_: Watched) -> None: ...
-
-
 async def killed(stream: Watched) -> None:
     await (await stream.holder()).kill()
-
-
-async def killed_at_the_gate(stream: Watched) -> None:
-    """At a short answer: it would be over by the time that this is done."""
-    await killed(stream)
-    stream.open_gates()
 
 
 async def crew(fabric: Fabric, *engines: str, **config: Any) -> list[Process]:
@@ -128,14 +127,14 @@ async def crew(fabric: Fabric, *engines: str, **config: Any) -> list[Process]:
 
 @pytest.mark.parametrize("path", REQUESTS)
 async def test_a_stream_goes_on_as_if_nothing_had_happened(fabric: Fabric, path: str) -> None:
-    workers = await crew(fabric, PACED, PACED, PACED)
-    undisturbed = await Watched(fabric, workers, path).run(REQUESTS[path], {})
+    workers = await crew(fabric, GATED, GATED, GATED)
     stream = Watched(fabric, workers, path)
-    assert await stream.run(REQUESTS[path], {6: killed, 17: killed}) == undisturbed
+    found = await stream.run(REQUESTS[path], {6: killed, 17: killed})
+    assert found == await Watched(fabric, workers, path).run(REQUESTS[path], {})
     assert len(set(filter(None, map(_id, stream.events)))) == 1
     assert stream.events.count(sse.DONE.strip()) == (path in list(REQUESTS)[:2])
     ingress = fabric.processes[0]
-    line = await ingress.logged("request", skip=1)
+    line = await ingress.logged("request")
     assert (line["attempts"], line["prompt_tokens"], line["completion_tokens"]) == (3, 40, 30)
     await fabric.idle()
 
@@ -146,7 +145,7 @@ def _id(event: bytes) -> str | None:
 
 
 async def test_a_frozen_worker_that_wakes_up_changes_nothing(fabric: Fabric) -> None:
-    workers = await crew(fabric, PACED, PACED)
+    workers = await crew(fabric, GATED, GATED)
     frozen: list[Process] = []
 
     async def freeze(stream: Watched) -> None:
@@ -154,6 +153,7 @@ async def test_a_frozen_worker_that_wakes_up_changes_nothing(fabric: Fabric) -> 
         frozen[0].signal(signal.SIGSTOP)
 
     async def wake(_: Watched) -> None:
+        frozen[0].open_gate()  # it would go on
         frozen[0].signal(signal.SIGCONT)
         await frozen[0].logged("runner.ended")
 
@@ -171,35 +171,35 @@ def said(found: list[Any], field: str = "content") -> str:
 
 
 async def test_many_streams_whose_tokens_go_out_together_lose_none(fabric: Fabric) -> None:
-    """Enough of them that those of a worker wait for each other, and one worker dies then."""
-    workers = await crew(fabric, *["echo://?model=echo&slots=48&token_ms=20"] * 2)
-    await fabric.slots("echo", 96)
-    texts, struck = Counter[int](), False
+    """Enough of them that those of a worker wait for each other, and one worker dies then. Each
+    has as many as it has slots, and as many tokens pass its gate before."""
+    each, before = 24, 12 * 24
+    workers = await crew(fabric, *[f"{GATED}&slots={each}"] * 2)
+    await fabric.slots("echo", 2 * each)
+    for worker in workers:
+        worker.open_gate(before)
+    said, begun = 0, asyncio.Event()
 
-    async def stream(number: int) -> tuple[int, str, bool]:
-        def more(_: str) -> None:
-            texts[number] += 1
-
-        return await fabric.stream(ask(WORDS), on_text=more)
+    def more(text: str) -> None:
+        nonlocal said
+        said += len(text.split())
+        if said == 2 * before:
+            begun.set()
 
     async def strike() -> None:
-        nonlocal struck
-        while len(texts) < 48 or min(texts.values()) < 12:
-            await asyncio.sleep(0.005)
-        struck = True
+        await begun.wait()
         await workers[0].kill()
+        workers[1].open_gate()
 
-    striking = asyncio.create_task(strike())
-    found = await asyncio.gather(*(stream(number) for number in range(48)))
-    striking.cancel()
-    assert struck
-    assert found == [(200, WORDS, True)] * 48
+    streams = (fabric.stream(ask(WORDS), on_text=more) for _ in range(2 * each))
+    found = await asyncio.gather(strike(), *streams)
+    assert found[1:] == [(200, WORDS, True)] * (2 * each)
     await fabric.idle()
 
 
 async def test_an_engine_that_fails_mid_stream_is_continued_elsewhere(fabric: Fabric) -> None:
     """The worker lives, and says so: nobody has to be missed first."""
-    workers = await crew(fabric, PACED, PACED)
+    workers = await crew(fabric, GATED, GATED)
     body = {"messages": [USER], "echo": {"fault": "cut", "at": 15, "token_ms": 5}}
     found = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {})
     assert said(found) == WORDS
@@ -207,7 +207,7 @@ async def test_an_engine_that_fails_mid_stream_is_continued_elsewhere(fabric: Fa
 
 
 async def test_a_request_that_waits_in_a_file_is_continued_too(fabric: Fabric) -> None:
-    workers = await crew(fabric, PACED, PACED)
+    workers = await crew(fabric, GATED, GATED)
     body = {"messages": [USER], "padding": "x" * 500_000}
     found = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {8: killed})
     assert said(found) == WORDS
@@ -215,7 +215,7 @@ async def test_a_request_that_waits_in_a_file_is_continued_too(fabric: Fabric) -
 
 
 async def test_there_are_as_many_takeovers_as_attempts(fabric: Fabric) -> None:
-    workers = await crew(fabric, PACED, PACED, PACED, PACED)
+    workers = await crew(fabric, GATED, GATED, GATED, GATED)
     stream = Watched(fabric, workers, endpoints.CHAT.path)
     found = await stream.run({"messages": [USER]}, {4: killed, 8: killed, 12: killed})
     assert found[-1]["error"]["code"] == "stream_interrupted"
@@ -224,7 +224,7 @@ async def test_there_are_as_many_takeovers_as_attempts(fabric: Fabric) -> None:
 
 
 async def test_a_stop_that_straddles_the_cut_stops(fabric: Fabric) -> None:
-    workers = await crew(fabric, PACED, PACED)
+    workers = await crew(fabric, GATED, GATED)
     stream = Watched(fabric, workers, endpoints.CHAT.path)
     found = await stream.run({"messages": [USER], "stop": ["w20 w21"]}, {8: killed})
     assert said(found) == f"{' '.join(WORDS.split()[:20])} "
@@ -233,13 +233,13 @@ async def test_a_stop_that_straddles_the_cut_stops(fabric: Fabric) -> None:
 
 async def test_the_only_worker_may_come_back(fabric: Fabric) -> None:
     """Long after the claim deadline: by the third comment the stream would have ended."""
-    workers = await crew(fabric, PACED, routes__claim=0.2, ingress__keepalive=0.5)
+    workers = await crew(fabric, GATED, routes__claim=0.2, ingress__keepalive=0.5)
     coming: list[asyncio.Task[None]] = []
 
     async def come_back(stream: Watched) -> None:
         while stream.events.count(KEEP_ALIVE) < 3:
             await asyncio.sleep(0.01)
-        workers.append(await fabric.worker(PACED))
+        workers.append(await fabric.worker())
 
     async def restarted(stream: Watched) -> None:
         await (await stream.holder()).kill()
@@ -253,8 +253,8 @@ async def test_the_only_worker_may_come_back(fabric: Fabric) -> None:
 
 
 async def test_one_that_cannot_continue_is_not_asked(fabric: Fabric) -> None:
-    workers = await crew(fabric, f"{PACED}&resume=0")
-    workers.append(await fabric.worker(PACED))
+    workers = await crew(fabric, f"{GATED}&resume=0")
+    workers.append(await fabric.worker(GATED))
     stream = Watched(fabric, workers, endpoints.CHAT.path)
     found = await stream.run({"messages": [USER]}, {5: killed})
     assert found[-1]["error"]["code"] == "stream_interrupted"
@@ -266,13 +266,11 @@ async def test_one_that_cannot_continue_is_not_asked(fabric: Fabric) -> None:
 )
 async def test_a_format_is_held_over_both_parts(fabric: Fabric, words: str, code: str) -> None:
     workers = await crew(fabric, GATED, GATED)
-    for worker in workers:
-        worker.open_gate(4)
     schema = {"type": "object", "properties": {"b": {"type": "array"}}, "required": ["b"]}
     kind = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     body = {"messages": [{"role": "user", "content": words}], "response_format": kind}
     stream = Watched(fabric, workers, endpoints.CHAT.path)
-    found = await stream.run(body, {4: killed_at_the_gate})
+    found = await stream.run(body, {4: killed})
     if code:
         assert found[-1]["error"]["code"] == "invalid_structured_output"
         assert sse.DONE.strip() not in stream.events
@@ -283,10 +281,10 @@ async def test_a_format_is_held_over_both_parts(fabric: Fabric, words: str, code
 
 @pytest.mark.parametrize("shown", [False, True])
 async def test_thoughts_begin_anew_unless_they_are_to_be_seen(fabric: Fabric, shown: bool) -> None:
-    workers = await crew(fabric, PACED, PACED)
+    workers = await crew(fabric, GATED, GATED)
     body = {
         "messages": [USER],
-        "echo": {"thinks": "hm " * 99, "token_ms": 20},
+        "echo": {"thinks": "hm " * 99, "token_ms": SHUT},
         **({"include_reasoning": True} if shown else {}),
     }
     stream = Watched(fabric, workers, endpoints.CHAT.path)
@@ -307,7 +305,7 @@ async def test_thoughts_go_on_where_the_template_takes_them_back(fabric: Fabric)
     await fabric.ingress()
     shown = {"include_reasoning": True}  # so that nothing may begin anew
     body = {"model": "own", "messages": [USER], "max_tokens": 56, **USAGE, **shown}
-    settings = Settings(slots=1, token_ms=20, tokens=80, continues=True, thoughts=THINKING)
+    settings = Settings(slots=1, token_ms=60, tokens=80, continues=True, thoughts=THINKING)
     async with AsyncExitStack() as stack:
         sims = [await stack.enter_async_context(LlamaCpp(settings)) for _ in range(3)]
         urls = [sim.url for sim in sims]
@@ -331,10 +329,10 @@ async def test_thoughts_go_on_where_the_template_takes_them_back(fabric: Fabric)
 
 
 async def test_calls_are_not_continued(fabric: Fabric) -> None:
-    workers = await crew(fabric, PACED, PACED)
-    echo = {"calls": [CALL], "token_ms": 200}
+    workers = await crew(fabric, GATED, GATED)
     stream = Watched(fabric, workers, endpoints.CHAT.path)
-    body = {"messages": [USER], "tools": [TOOL], "echo": echo}
+    stream.unsaid = 1  # the name
+    body = {"messages": [USER], "tools": [TOOL], "echo": {"calls": [CALL], "token_ms": SHUT}}
     assert (await stream.run(body, {1: killed}))[-1]["error"]["code"] == "stream_interrupted"
     await fabric.idle()
 
@@ -345,16 +343,13 @@ CALL = {"name": "f", "arguments": {"text": WORDS}}
 
 async def test_what_is_held_back_begins_anew(fabric: Fabric) -> None:
     """The client gets comments, and then one whole answer with calls. The first comment comes when
-    the call has begun already: passed on as it comes, it could not begin anew, and there would be
-    no comment at this pace."""
-    await fabric.ingress({"ingress.keepalive": 0.6})
-    workers = [await fabric.worker(), await fabric.worker()]
-    await fabric.served("echo")
-    echo = {"calls": [CALL], "token_ms": 400}
-    body = {"messages": [USER], "tools": [TOOL], "echo": echo}
-    undisturbed = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {})
+    the call has begun already: passed on as it comes, that would be no comment before any text."""
+    workers = await crew(fabric, GATED, GATED, ingress__keepalive=0.6)
+    body = {"messages": [USER], "tools": [TOOL], "echo": {"calls": [CALL], "token_ms": SHUT}}
     stream = Watched(fabric, workers, endpoints.CHAT.path, hold_back=True)
-    assert await stream.run(body, {0: killed}) == undisturbed
+    stream.unsaid = 2  # the name, and half of the arguments
+    found = await stream.run(body, {0: killed})
+    assert found == await Watched(fabric, workers, endpoints.CHAT.path).run(body, {})
     assert KEEP_ALIVE in stream.events
     await fabric.idle()
 
@@ -375,10 +370,10 @@ async def test_engines_that_are_told_in_their_own_words(fabric: Fabric, case: st
         sims = one, other
         workers = [await fabric.worker(sim.url, kind=case.removesuffix("_texts")) for sim in sims]
         await fabric.served(model)
-        for sim in sims:
-            sim.token_s = 0.03
         body = {**REQUESTS[path], "model": model}
         undisturbed = await Watched(fabric, workers, path).run(body, {})
+        for sim in sims:
+            sim.token_s = 0.1
         before = {sim.url: len(sim.asked(path)) for sim in sims}
         stream = Watched(fabric, workers, path)
         assert await stream.run(body, {6: killed}) == undisturbed
@@ -399,7 +394,7 @@ async def test_a_template_that_ends_each_message_lets_nothing_go_on(fabric: Fabr
     async with Ollama(Model(model, closes=True)) as one, Ollama(Model(model, closes=True)) as two:
         workers = [await fabric.worker(sim.url, kind="ollama") for sim in (one, two)]
         await fabric.served(model)
-        one.token_s = two.token_s = 0.03
+        one.token_s = two.token_s = 0.1
         stream = Watched(fabric, workers, endpoints.CHAT.path)
         found = await stream.run({"messages": [USER], "model": model}, {6: killed})
     assert found[-1]["error"]["code"] == "stream_interrupted"

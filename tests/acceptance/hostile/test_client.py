@@ -1,5 +1,5 @@
-"""One key's client does its worst, and another's hardly notices: it is answered within a second, no
-process ends, and the memory is back afterwards."""
+"""One key's client does its worst, and another's hardly notices: it is answered within a second of
+an idle machine, no process ends, and the memory is back afterwards."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ from tests.unit.ingress.request.web_server import png
 OTHER = "sk-other-0123456789abcdef"
 ASKED = 9
 """Requests of the bystander. The middle one counts: the machine may be busy with other things."""
+CALM = 0.01
+"""Seconds that one takes on an idle machine, before the attack: one that takes longer then may take
+as many times longer meanwhile."""
 PAUSE = 0.2
 """Seconds between two of them."""
 PEAK = 512 * 2**20
@@ -135,6 +138,7 @@ async def attacked(scene: Scene, act: str) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("act", ACTS)
 async def test_another_key_is_answered_soon_and_memory_comes_back(scene: Scene, act: str) -> None:
+    calm = statistics.median([await scene.bystander.ask(act) for _ in range(ASKED)])
     before = memory(scene.ingress.pid)
     async with attacked(scene, act):
         took, most = list[float](), before
@@ -142,7 +146,7 @@ async def test_another_key_is_answered_soon_and_memory_comes_back(scene: Scene, 
             took.append(await scene.bystander.ask(act))
             most = max(most, memory(scene.ingress.pid))
             await asyncio.sleep(PAUSE)
-    assert statistics.median(took) < SOON, took
+    assert statistics.median(took) < SOON * max(1, calm / CALM), (calm, took)
     assert most - before < (PEAK if act in HEAVY else LITTLE)
     await back_to(scene.ingress, BACK * before)
     assert [process.inner.returncode for process in scene.fabric.processes] == [None] * 4

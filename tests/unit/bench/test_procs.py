@@ -95,11 +95,16 @@ def test_what_the_kernel_tells_of_ourselves() -> None:
 
 
 def test_the_clock_of_a_process_is_a_fine_one() -> None:
-    """A tick of the kernel's other clock is 10 ms."""
-    before = procs.cpu_seconds(os.getpid())
-    while (took := procs.cpu_seconds(os.getpid()) - before) == 0:
-        pass
-    assert took < 0.01
+    """A tick of the kernel's other clock is 10 ms. The least of several steps, as a collection of
+    garbage and other threads count, too."""
+
+    def step() -> float:
+        before = procs.cpu_seconds(os.getpid())
+        while (took := procs.cpu_seconds(os.getpid()) - before) == 0:
+            pass
+        return took
+
+    assert min(step() for _ in range(100)) < 0.01
 
 
 def test_threads_that_have_ended_count() -> None:

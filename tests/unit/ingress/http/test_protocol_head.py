@@ -291,7 +291,7 @@ async def test_a_steady_body_may_take_longer(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_protocol, "BODY_TIMEOUT", 0.9)
-    monkeypatch.setattr(http_protocol, "SLOWEST", 10)
+    monkeypatch.setattr(http_protocol, "SLOWEST", 1)
     client = await connect()
     client.send(post(bytes(20))[:-20])
     await _drip(client, 20)

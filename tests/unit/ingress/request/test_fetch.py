@@ -318,8 +318,12 @@ async def test_an_answer_without_end_is_cut(server: WebServer) -> None:
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(server: WebServer) -> None:
-    why = await refused(server.url(OUTSIDE, "/silent"), fetch_timeout=0.05)
-    assert why == "did not answer in full within 0.05 seconds."
+    limit = 0.05
+    while not server.asked:  # on a busy machine the time may be up before the question is there
+        why = await refused(server.url(OUTSIDE, "/silent"), fetch_timeout=limit)
+        assert why == f"did not answer in full within {limit:g} seconds."
+        limit *= 2
+        assert limit < PATIENCE
     async with asyncio.timeout(PATIENCE):
         await server.left.wait()
 
