@@ -28,7 +28,7 @@ from schemas.jetstream.pulls import Pulls, Room, hand_back
 from schemas.jetstream.words import ACK, IN_PROGRESS
 from schemas.jobs import MOST_WANTED, WANTED_ENGINE, WANTED_FOR
 from workers.consumer import Puller
-from workers.runner import Source
+from workers.slots import Source
 
 log = structlog.get_logger("pinned")
 

@@ -7,16 +7,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Protocol
 
 import structlog
 
 from schemas import frames, jobs, metrics, subjects, traces
 from schemas.bus import Bus, BusError, Message
-from schemas.frames import Control, End, Op, Role
+from schemas.frames import Control, Op, Role
 from schemas.jetstream.pulls import hand_back
 from schemas.jetstream.words import ACK, IN_PROGRESS, NAK, TERM
-from schemas.jobs import CodecError, Job, OtherVersion
+from schemas.jobs import CodecError, OtherVersion
 from schemas.settings import Settings
 from schemas.strangers import Strangers
 from workers.attempt import Attempt, Outbox, Ring
@@ -24,7 +23,8 @@ from workers.body import fetch
 from workers.cancellation import BY_OP, Reason, Withdrawn
 from workers.engines.base import EngineFault
 from workers.lost_ingresses import LostIngresses
-from workers.probes import Probed, Probes
+from workers.probes import Probes
+from workers.slots import Runnable, Slots, Source
 from workers.traced import Tracer, follow
 
 log = structlog.get_logger("runner")
@@ -41,6 +41,9 @@ _SIZE = "Nats-Msg-Size"
 """The header in which the broker says how large the body is that it leaves out."""
 LATER = 5.0
 """Seconds until the broker offers a job again that this process cannot read."""
+REST = 0.1
+"""Seconds for which a slot rests whose job was to be left to others. If it asked at once, it would
+get the job again, however many others wait for one, if their rank is behind its own."""
 _KEEP = 5.0
 """Seconds after its end during which an attempt can send lost frames again."""
 _KEEP_BYTES = 16 * 2**20
@@ -49,39 +52,6 @@ _KEEP_BYTES = 16 * 2**20
 
 _ended = cache(metrics.ATTEMPTS.labels)
 """Looked up once, as that takes 2 µs a call."""
-
-
-class Runnable(Probed, Protocol):
-    """What does jobs: an engine, for which the attempt is a `Sink`, or a fallback's providers. It
-    is probed while its jobs are silent."""
-
-    async def run(self, job: Job, body: bytes, attempt: Attempt, /) -> End:
-        """Raises EngineFault, Withdrawn."""
-
-
-class Slots(Protocol):
-    """The slots of an engine, and what happens to the engine after a fault."""
-
-    @property
-    def engine(self) -> Runnable: ...
-
-    def take(self) -> None: ...
-    def free(self) -> int: ...
-    def release(self) -> None: ...
-    def suspect(self, fault: EngineFault) -> None: ...
-
-    def answered(self, attempt: Attempt) -> None:
-        """The engine has given a whole answer; told a moment later."""
-
-
-class Source(Protocol):
-    """Where jobs come from."""
-
-    def fill(self) -> None:
-        """Ask for a job for each free slot."""
-
-    def finish(self, ack: str) -> None:
-        """Ack a job; may ask for the next one in the same message. Raises BusError."""
 
 
 class Runner:
@@ -253,7 +223,10 @@ class Runner:
         attempt.ring.until = time.monotonic()
         self._ended[attempt.nonce] = attempt.ring
         self._kept += attempt.ring.kept
-        slots.release()  # before the ack, which may ask for the next job
+        left = outcome == Reason.LEFT.told and not attempt.begins  # else it is another's by now
+        rests = left and self._role is Role.WORKER
+        if not rests:
+            slots.release()  # before the ack, which may ask for the next job
         try:
             if verdict is ACK:
                 source.finish(attempt.ack)
@@ -261,7 +234,10 @@ class Runner:
                 self._bus.post(attempt.ack, verdict)
         except BusError as fault:  # redelivered after ack_wait; its ingress then says GONE
             log.warning("runner.ack_lost", job=job.id, error=str(fault))
-        source.fill()
+        if rests:
+            asyncio.get_running_loop().call_later(REST, self._free, slots, source)
+        else:
+            source.fill()
         if not self.running:
             self.idle.set()
         _ended(job.model, outcome).inc()
@@ -274,6 +250,10 @@ class Runner:
             outcome=outcome,
             verdict=verdict.decode(),
         )
+
+    def _free(self, slots: Slots, source: Source) -> None:
+        slots.release()
+        source.fill()
 
     async def abandon(self, why: str) -> None:
         """Give every job back, so that other workers can finish them."""

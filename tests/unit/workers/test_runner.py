@@ -436,3 +436,24 @@ async def test_what_is_given_and_is_no_job_is_not_taken(setup: RunnerSetup) -> N
     assert not setup.engine.began.is_set()
     setup.say(Op.GONE)
     await setup.idle()
+
+
+async def test_who_leaves_a_job_to_others_rests_its_slot(
+    setup: RunnerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it asks at once, and the broker gives it the job again, if its rank is the first."""
+    rested = asyncio.Event()
+
+    def release() -> None:
+        setup.slot.room.release()
+        rested.set()
+
+    monkeypatch.setattr(setup.slot, "release", release)
+    setup.deliver(delivered=2)
+    await setup.claimed()
+    setup.say(Op.LEAVE)
+    await setup.bus.until(lambda _: setup.told(2) == [b"-NAK"])
+    assert (setup.slot.busy, rested.is_set()) == (1, False)
+    async with asyncio.timeout(fakes.PATIENCE):
+        await rested.wait()
+    assert setup.slot.busy == 0
