@@ -48,7 +48,7 @@ async def test_bad_requests_are_refused_with_a_reason(fabric: Fabric) -> None:
         ),
         ({"model": "echo", "messages": [message], "n": 0}, 400, "invalid_request", "n"),
         (
-            {"model": "echo", "messages": [{"role": "robot", "content": "hi"}]},
+            {"model": "echo", "messages": [{"role": "asistant", "content": "hi"}]},
             400,
             "invalid_request",
             "messages[0].role",
