@@ -51,7 +51,7 @@ Asked = Mapping[str, Any]
 Make = Callable[[Document], Any]
 _UNLOADED = (0, "0", "0s")
 """Values of `keep_alive` with which a model is to be unloaded."""
-KIND, THOUGHTS = "ollama", "reasoning"
+_KIND, _THOUGHTS = "ollama", "reasoning"
 """The kind of its engines, and the feature of models that think."""
 _OF_BODIES = ("content-length", "content-type")
 
@@ -196,7 +196,7 @@ def _need_thoughts(caller: Caller, plan: Plan, asked: Asked) -> None:
     if not asked.get("think") or plan.is_lenient(caller.request.headers, caller.who.policy):
         return
     serving = caller.here.catalog.serving(plan.model)
-    if serving and all(each.kind == KIND and not each.has(THOUGHTS) for each in serving):
+    if serving and all(each.kind == _KIND and not each.has(_THOUGHTS) for each in serving):
         raise UnsupportedParameter(f'"{plan.name}" does not support thinking', param="think")
 
 

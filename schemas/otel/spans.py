@@ -94,9 +94,8 @@ class Spans:
 @lru_cache(16)
 def _event(name: str) -> tuple[bytes, bytes]:
     """What comes before and behind its time."""
-    whole = field(b"\x5a", b"\x09" + bytes(8) + field(b"\x12", name.encode()))
-    at = whole.index(b"\x09" + bytes(8)) + 1
-    return whole[:at], whole[at + 8 :]
+    behind = field(b"\x12", name.encode())
+    return b"\x5a" + size(1 + 8 + len(behind)) + b"\x09", behind
 
 
 def _pack(what: What) -> bytes:
